@@ -1,0 +1,137 @@
+"""Plugins: pluggy hooks that register adapters or observe, synchronously; ports do the asynchronous work.
+
+A plugin is a module named by an entry point in the group `segue`. Built-in adapters are plugins too. They are loaded at
+the first need, so that importing Segue stays cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cache
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import pluggy
+
+from segue.errors import PluginError
+from segue.ports.journal import Journal
+from segue.ports.store import StateStore
+from segue.ports.transport import Transport
+
+GROUP = "segue"
+T = TypeVar("T")
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+OpenTransport = Callable[[str, str], Awaitable[Transport]]
+OpenStore = Callable[[str, str], Awaitable[StateStore]]
+OpenJournal = Callable[[str], Awaitable[Journal]]
+
+
+class Adapters:
+    """Adapters by URL scheme, filled by `segue_register`."""
+
+    def __init__(self) -> None:
+        self.transports: dict[str, OpenTransport] = {}
+        self.stores: dict[str, OpenStore] = {}
+        self.journals: dict[str, OpenJournal] = {}
+
+    def transport(self, scheme: str, opener: OpenTransport) -> None:
+        """Register `opener(url, namespace)` for `scheme://` transports."""
+        self.transports[scheme] = opener
+
+    def store(self, scheme: str, opener: OpenStore) -> None:
+        """Register `opener(url, part)` for `scheme://` state stores; `part` names the participant."""
+        self.stores[scheme] = opener
+
+    def journal(self, scheme: str, opener: OpenJournal) -> None:
+        """Register `opener(url)` for `scheme://` journals."""
+        self.journals[scheme] = opener
+
+
+class Hooks:
+    """The hooks that a plugin may implement, with `segue.hookimpl`."""
+
+    @hookspec
+    def segue_register(self, adapters: Adapters) -> None:
+        """Register the adapters that this plugin brings. Called once per process, before the first URL is opened."""
+
+    @hookspec
+    def segue_step_finished(self, service: str, step: str, run: str, node: str, kind: str, seconds: float) -> None:
+        """An attempt of a step finished here: `kind` is completed, failed or attempt.failed."""
+
+    @hookspec
+    def segue_run_ended(self, flow: str, run: str, key: str, status: str) -> None:
+        """A run whose home is here has ended."""
+
+
+@cache
+def plugins() -> pluggy.PluginManager:
+    """The plugins of this process, loaded from their entry points."""
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(Hooks)
+    manager.load_setuptools_entrypoints(GROUP)
+    manager.check_pending()
+    return manager
+
+
+@cache
+def adapters() -> Adapters:
+    """The adapters of all plugins."""
+    found = Adapters()
+    plugins().hook.segue_register(adapters=found)
+    return found
+
+
+async def open_transport(url: str, namespace: str = "segue") -> Transport:
+    """Open a transport by its URL's scheme.
+
+    Raises:
+        PluginError: The URL is malformed or nobody serves its scheme.
+        TransportUnavailable: The broker cannot be reached.
+    """
+    return await _pick(adapters().transports, url, "transport")(url, namespace)
+
+
+async def open_store(url: str, part: str) -> StateStore:
+    """Open a participant's part of a state store.
+
+    Raises:
+        PluginError: The URL is malformed or nobody serves its scheme.
+        StoreUnavailable: The store cannot be reached.
+    """
+    return await _pick(adapters().stores, url, "store")(url, part)
+
+
+async def open_journal(url: str) -> Journal:
+    """Open a journal.
+
+    Raises:
+        PluginError: The URL is malformed or nobody serves its scheme.
+        StoreUnavailable: The journal cannot be reached.
+    """
+    return await _pick(adapters().journals, url, "journal")(url)
+
+
+def _pick(openers: dict[str, T], url: str, what: str) -> T:
+    scheme = urlsplit(url).scheme.split("+")[0] if "://" in url else ""
+    if not scheme:
+        raise PluginError(f"{what} URL {redact(url)!r} has no scheme", f"known here: {_known(openers)}")
+    if scheme not in openers:
+        raise PluginError(
+            f"no plugin serves {scheme}:// as a {what}",
+            f"known here: {_known(openers)}; others come as packages with an entry point in the group {GROUP!r}",
+        )
+    return openers[scheme]
+
+
+def _known(openers: Iterable[str]) -> str:
+    return ", ".join(f"{scheme}://" for scheme in sorted(openers)) or "none"
+
+
+def redact(url: str) -> str:
+    """A URL without its password, for messages and logs."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()

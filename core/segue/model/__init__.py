@@ -1,0 +1,1 @@
+"""The declaration: services, steps, flows by tracing (pure)."""

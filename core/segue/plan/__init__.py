@@ -1,0 +1,1 @@
+"""The plan: a flow compiled to data (pure)."""

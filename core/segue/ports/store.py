@@ -1,0 +1,122 @@
+"""The state store port: facts written once, arrivals counted, and the due rows.
+
+A store is opened for one participant ("part"); replicas of a participant open the same part, participants never share
+one. Truth is insert-only: a *cell* is written once, by put-if-absent, and never changes. The only mutable state are the
+*due* rows: everything that must happen later. A commit is durable (fsynced) when it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+
+class CellKind(IntEnum):
+    """What a cell says; part of its key, so that the kinds never collide."""
+
+    OUTCOME = 1
+
+
+class CellKey(NamedTuple):
+    """Identity of a cell. `run` is 32 hex digits (a UUIDv7, so rows of a time lie together)."""
+
+    run: str
+    node: str
+    tag: str
+    revision: int
+    kind: CellKind
+
+
+class Join(NamedTuple):
+    """Identity of a tally: the join that a cell counts for."""
+
+    run: str
+    node: str
+    tag: str
+    revision: int
+
+
+class Cell(NamedTuple):
+    """A fact to record, and the joins that it counts for."""
+
+    key: CellKey
+    value: bytes
+    joins: tuple[Join, ...] = ()
+
+
+class DueKey(NamedTuple):
+    """Identity of a due row: one per (run, node, tag)."""
+
+    run: str
+    node: str
+    tag: str
+
+
+class Due(NamedTuple):
+    """Something to do at `at` (seconds since the epoch).
+
+    `attempt` and `body` belong to the participant; `owner` is who claimed it last.
+    """
+
+    key: DueKey
+    at: float
+    attempt: int
+    body: bytes
+    owner: str = ""
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What a commit found.
+
+    Attributes:
+        lost: For each cell that was there before: the recorded value, which counts.
+        tallies: For each join that a *newly inserted* cell counted for: how many inputs it has now. Concurrent commits
+            see different numbers, so exactly one of them sees a join become complete.
+    """
+
+    lost: dict[CellKey, bytes]
+    tallies: dict[Join, int]
+
+
+class StateStore(Protocol):
+    """One participant's part of a store. Raises `StoreUnavailable` where trying again may help."""
+
+    async def load(self, keys: Iterable[CellKey]) -> dict[CellKey, bytes]:
+        """The recorded values of those keys that exist, as of now (never from a cache)."""
+        ...
+
+    async def commit(
+        self, cells: Sequence[Cell] = (), *, due: Sequence[Due] = (), done: Sequence[DueKey] = ()
+    ) -> Committed:
+        """In one transaction: record cells by put-if-absent and count arrivals, write due rows, delete done ones.
+
+        A due row replaces one of the same key. A cell that was there before counts for no join. Rows are written in
+        the order of their keys, so that concurrent commits do not deadlock. Committing the same again is harmless.
+        """
+        ...
+
+    async def tally(self, joins: Sequence[Join]) -> dict[Join, int]:
+        """How many inputs have arrived at these joins; for redelivered inputs, which count no more."""
+        ...
+
+    async def bind(self, flow: str, runs: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Bind business keys of a flow to run ids by put-if-absent: (key, run id) in, the bound run id of each key out."""
+        ...
+
+    async def find(self, flow: str, keys: Sequence[str]) -> dict[str, str]:
+        """The run ids of those keys that are bound."""
+        ...
+
+    async def claim(self, now: float, lease: float, limit: int, owner: str) -> list[Due]:
+        """Take up to `limit` rows with `at <= now`, oldest first, setting their `at` to `now + lease` and their owner.
+
+        Concurrent claims take different rows.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close what this adapter opened."""
+        ...

@@ -1,0 +1,1 @@
+"""The shell: participants, client and observer (anyio)."""

@@ -1,0 +1,1 @@
+"""The test kit: contract suites, an in-process world, an independent evaluator."""

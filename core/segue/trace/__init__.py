@@ -1,0 +1,1 @@
+"""OpenTelemetry: one trace per run."""

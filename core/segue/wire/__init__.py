@@ -1,0 +1,1 @@
+"""The wire: envelope, subjects and requests (pure)."""

@@ -1,0 +1,1 @@
+"""SQL adapters: store and journal on SQLite and PostgreSQL, through SQLAlchemy Core."""

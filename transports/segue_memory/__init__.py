@@ -1,0 +1,1 @@
+"""Memory adapters: the reference transport, store and journal, for tests and trying out."""

@@ -1,0 +1,1 @@
+"""Registers the adapters of this package."""
