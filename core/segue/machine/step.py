@@ -36,6 +36,7 @@ from segue.machine.facts import (
     Invoke,
     Key,
     Outcome,
+    OutcomeKind,
     Record,
     Repeat,
     State,
@@ -135,7 +136,7 @@ def _dead(index: Index, found: dict[str, Outcome]) -> Outcome | None:
     bad = [outcome for outcome in found.values() if outcome.kind in DEAD]
     if not bad:
         return None
-    kind = "cancelled" if all(outcome.kind == "cancelled" for outcome in bad) else "aborted"
+    kind: OutcomeKind = "cancelled" if all(outcome.kind == "cancelled" for outcome in bad) else "aborted"
     return Outcome(kind, causes=unite(index, (cause for outcome in bad for cause in outcome.causes)))
 
 
