@@ -6,10 +6,10 @@ the first need, so that importing Segue stays cheap.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import pluggy
 
@@ -20,6 +20,9 @@ from segue.ports.transport import Transport
 
 GROUP = "segue"
 T = TypeVar("T")
+_SCHEME = re.compile(r"([a-z][a-z0-9.-]*)(?:\+[a-z0-9.+-]*)?://", re.IGNORECASE)
+_USER = re.compile(r"^([a-z0-9.+-]*://)?.*@", re.IGNORECASE | re.DOTALL)
+_SECRET = re.compile(r"((?:password|passwd|secret|token)=)[^&]*", re.IGNORECASE)
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 
@@ -114,9 +117,10 @@ async def open_journal(url: str) -> Journal:
 
 
 def _pick(openers: dict[str, T], url: str, what: str) -> T:
-    scheme = urlsplit(url).scheme.split("+")[0] if "://" in url else ""
-    if not scheme:
+    found = _SCHEME.match(url)
+    if found is None:
         raise PluginError(f"{what} URL {redact(url)!r} has no scheme", f"known here: {_known(openers)}")
+    scheme = found[1].lower()
     if scheme not in openers:
         raise PluginError(
             f"no plugin serves {scheme}:// as a {what}",
@@ -130,8 +134,5 @@ def _known(openers: Iterable[str]) -> str:
 
 
 def redact(url: str) -> str:
-    """A URL without its password, for messages and logs."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+    """A URL without user and password, for messages and logs; malformed ones too, so whatever may be one is hidden."""
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", url))

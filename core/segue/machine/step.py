@@ -92,14 +92,27 @@ def step(plan: Plan, state: State, fact: Fact, mine: Mine) -> tuple[State, list[
     Raises:
         OutcomeConflict: Another outcome of the same node is already known.
     """
-    known = state.outcomes.get(fact.key)
-    if known is not None and known != fact.outcome:
-        _conflict(plan, fact, known)
-    state = state.plus(fact)
-    tag, index = fact.key.tag, plan.index
-    return state, [
-        decide(plan, state, Key(name, tag)) for name in index.downs[fact.key.node] if name in mine
-    ]
+    return hear(plan, state, (fact,), mine)
+
+
+def hear(plan: Plan, state: State, facts: Iterable[Fact], mine: Mine) -> tuple[State, list[Effect]]:
+    """`step` for several facts of a run at once: each node that they touch is decided once, knowing all of them.
+
+    Raises:
+        OutcomeConflict: Another outcome of one of the nodes is already known.
+    """
+    downs = plan.index.downs
+    outcomes = dict(state.outcomes)
+    touched: dict[Key, None] = {}
+    for fact in facts:
+        known = outcomes.setdefault(fact.key, fact.outcome)
+        if known is not fact.outcome and known != fact.outcome:
+            _conflict(plan, fact, known)
+        for name in downs[fact.key.node]:
+            if name in mine:
+                touched[Key(name, fact.key.tag)] = None
+    state = State(outcomes, state.revision)
+    return state, [decide(plan, state, key) for key in touched]
 
 
 def decide(plan: Plan, state: State, key: Key) -> Effect:
@@ -142,7 +155,8 @@ def _dead(index: Index, found: dict[str, Outcome]) -> Outcome | None:
 
 def unite(index: Index, causes: Iterable[Cause]) -> tuple[Cause, ...]:
     """The set of causes, in plan order and then by tag, so that equal sets are equal."""
-    return tuple(sorted(set(causes), key=lambda cause: (index.order[cause.node], cause.tag)))
+    last = len(index.order)  # a cause that came over the wire may name anything
+    return tuple(sorted(set(causes), key=lambda cause: (index.order.get(cause.node, last), cause.node, cause.tag)))
 
 
 def _decide_step(index: Index, node: Node, found: dict[str, Outcome]) -> Decision:

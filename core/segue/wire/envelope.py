@@ -19,19 +19,24 @@ import msgspec
 from segue.errors import InvalidInput
 from segue.machine.facts import ROOT, Cause, Fact, Failure, Key, Outcome, OutcomeKind
 from segue.plan.graph import ENTRY, EXIT, RUN
+from segue.plan.projection import Mode
 
-EventKind = Literal[
-    "started", "completed", "skipped", "failed", "aborted", "cancelled", "ended", "attempt.failed"
-]
-BATCH_TYPE = "application/cloudevents-batch+json"
+SPEC = "1.0"
+"""The version of CloudEvents that is spoken here."""
+
+TYPE = "segue."
+"""Types of events are this and the kind: started, completed, skipped, failed, aborted, cancelled, ended, attempt.failed."""
+
+CALL = "segue.call"
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, rename={"run": "correlationid"}):
     """A published fact about a run.
 
     `kind` is the last part of `type`; `node` is `run` for the run itself. `began` is when the attempt that led to the
-    outcome began. `data` by kind: started: the input by parameter; completed: the value; failed: a `Failure`; aborted,
-    cancelled: the causes; ended: an `Ended`; attempt.failed: a `Retrying`.
+    outcome began; `redrive` above 0 says that the event was published before. `data` by kind: started: the input by
+    parameter; completed: the value; failed: a `Failure`; aborted, cancelled: the causes; ended: an `Ended`;
+    attempt.failed: a `Retrying`.
     """
 
     id: str
@@ -43,8 +48,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, rename={"run": "cor
     plan: str
     flow: str
     node: str
+    specversion: str
     data: msgspec.Raw = msgspec.Raw(b"null")
-    specversion: str = "1.0"
     tag: str = ROOT
     revision: int = 1
     epoch: int = 1
@@ -53,14 +58,12 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, rename={"run": "cor
     key: str = ""
     causationid: str = ""
     traceparent: str = ""
+    redrive: int = 0
 
     @property
     def kind(self) -> str:
         """What happened: `completed`, `attempt.failed` ..."""
         return self.type.removeprefix(TYPE)
-
-
-TYPE = "segue."
 
 
 class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,7 +85,7 @@ class Retrying(msgspec.Struct, frozen=True, omit_defaults=True):
 class Call(msgspec.Struct, frozen=True, omit_defaults=True, rename={"run": "correlationid"}):
     """A command to one service: execute this node's step, or publish its recorded result again.
 
-    A CloudEvent too; `data` holds the arguments by name.
+    A CloudEvent too; `data` holds the arguments by name, `inputs` the attempts (node, tag, number) that they came from.
     """
 
     id: str
@@ -95,20 +98,26 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True, rename={"run": "corr
     node: str
     step: str
     data: msgspec.Raw
-    type: str = "segue.call"
-    specversion: str = "1.0"
+    type: str
+    specversion: str
+    mode: Mode = "orchestrated"
+    inputs: tuple[tuple[str, str, int], ...] = ()
     tag: str = ROOT
     revision: int = 1
     epoch: int = 1
     key: str = ""
     causationid: str = ""
     traceparent: str = ""
+    redrive: int = 0
 
 
 def event_id(run: str, node: str, tag: str, revision: int, kind: str) -> str:
     """The identity of an event: equal events have equal ids, so additive consumers can drop repeats."""
     return f"{run}/{node}/{tag}/{revision}/{kind}"
 
+
+_BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: bad UTF-8 and deep nesting are no errors of msgspec's own."""
 
 _encode = msgspec.json.Encoder().encode
 _events = msgspec.json.Decoder(list[msgspec.Raw])
@@ -134,7 +143,7 @@ def split(body: bytes) -> list[msgspec.Raw]:
         return [msgspec.Raw(body)]
     try:
         return _events.decode(body)
-    except msgspec.MsgspecError as error:
+    except _BROKEN as error:
         raise InvalidInput(f"not a CloudEvents batch: {error}") from None
 
 
@@ -146,7 +155,7 @@ def decode(encoded: bytes | msgspec.Raw) -> Event:
     """
     try:
         return _event.decode(encoded)
-    except msgspec.MsgspecError as error:
+    except _BROKEN as error:
         raise InvalidInput(f"not an event of Segue: {error}") from None
 
 
@@ -158,8 +167,20 @@ def decode_call(encoded: bytes | msgspec.Raw) -> Call:
     """
     try:
         return _call.decode(encoded)
-    except msgspec.MsgspecError as error:
+    except _BROKEN as error:
         raise InvalidInput(f"not a call of Segue: {error}") from None
+
+
+def decode_ended(event: Event) -> Ended:
+    """How a run ended, from its `ended` event.
+
+    Raises:
+        InvalidInput: Not an `ended` event.
+    """
+    try:
+        return _ended.decode(event.data)
+    except _BROKEN as error:
+        raise InvalidInput(f"event {event.id} has broken data: {error}") from None
 
 
 def public_node(node: str) -> str:
@@ -216,7 +237,7 @@ def fact_of(event: Event) -> Fact | None:
             key = Key(EXIT, event.tag)
         else:
             return None
-    except msgspec.MsgspecError as error:
+    except _BROKEN as error:
         raise InvalidInput(f"event {event.id} has broken data: {error}") from None
     return Fact(key, outcome, event.revision)
 

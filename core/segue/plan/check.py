@@ -1,0 +1,220 @@
+"""Checks of a plan: against what the services offer (the deploy check), and of its own structure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from segue.errors import DeclarationError, PlanError
+from segue.names import RESERVED_NODES, RESERVED_SERVICES, check_name
+from segue.plan.graph import ENTRY, EXIT, RUN, Contract, Get, Node, Plan, gets_of, reads_of
+from segue.plan.subtype import difference
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why a plan cannot be deployed: `part` is the parameter that does not fit, "result", or "" for the whole step."""
+
+    service: str
+    step: str
+    part: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.service}.{self.step}: {f'{self.part}: ' if self.part else ''}{self.text}"
+
+
+class Compatibility(msgspec.Struct, frozen=True):
+    """The answer of the deploy check.
+
+    Attributes:
+        problems: What does not fit, by step in plan order; empty if the plan can be deployed.
+        unknown: Services whose steps the plan calls and that never said what they offer: they cannot be checked.
+    """
+
+    problems: tuple[Problem, ...]
+    unknown: tuple[str, ...]
+
+
+def compatible(
+    plan: Plan,
+    offered: Mapping[str, Sequence[Contract]],
+    types: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Compatibility:
+    """Whether the services offer what a plan calls: the steps, with these parameters and fitting types.
+
+    A type fits if each value that one side may write is taken by the other: a service may add an optional parameter,
+    take more in a parameter than the plan gives, or promise more of its result.
+
+    Args:
+        plan: The plan to deploy.
+        offered: The contracts of each service that is known.
+        types: For each service the definitions that references in its contracts point to; a schema may also bring
+            its own as `$defs`.
+    """
+    wanted = {(contract.service, contract.step): contract for contract in plan.contracts}
+    calls: dict[tuple[str, str], list[Node]] = {}
+    for node in plan.nodes:
+        if node.kind == "step" and node.owner in offered:
+            calls.setdefault((node.owner, node.step), []).append(node)
+    found: list[Problem] = []
+    for (service, step), nodes in calls.items():
+        offer = next((contract for contract in offered[service] if contract.step == step), None)
+        if offer is None:
+            known = ", ".join(sorted(contract.step for contract in offered[service])) or "none"
+            found.append(Problem(service, step, "", f"the service has no such step (its steps: {known})"))
+        elif (service, step) not in wanted:
+            found.append(Problem(service, step, "", "the plan calls this step without a contract"))
+        else:
+            known_types = (types or {}).get(service, {})
+            found += _differences(plan, wanted[service, step], offer, nodes, known_types)
+    callees = {node.owner for node in plan.nodes if node.kind == "step"}
+    return Compatibility(tuple(found), tuple(sorted(callees - offered.keys())))
+
+
+def _differences(
+    plan: Plan, contract: Contract, offer: Contract, nodes: Sequence[Node], types: Mapping[str, Any]
+) -> Iterator[Problem]:
+    service, step = contract.service, contract.step
+    given = {param.name: param.schema for param in contract.inputs}
+    taken = {param.name: param for param in offer.inputs}
+    used: dict[str, str] = {}
+    for node in nodes:
+        for arg in node.args:
+            used.setdefault(arg.name, node.id)
+        for name, param in taken.items():
+            if param.required and all(arg.name != name for arg in node.args):
+                yield Problem(service, step, f"parameter {name!r}", f"is required, node {node.id!r} does not give it")
+    for name, where in used.items():
+        part = f"parameter {name!r}"
+        if name not in taken:
+            yield Problem(service, step, part, f"is given by node {where!r}, the service takes no such parameter")
+        elif name not in given:
+            yield Problem(service, step, part, f"is given by node {where!r}, the plan's contract has no such parameter")
+        else:
+            text = difference(given[name], taken[name].schema, plan.types, types)
+            if text:
+                yield Problem(service, step, part, text)
+    text = difference(offer.output, contract.output, types, plan.types)
+    if text:
+        yield Problem(service, step, "result", text)
+
+
+def problems(plan: Plan) -> list[str]:
+    """What is wrong with a plan's structure, one line each; empty if it can be run.
+
+    Every node is reached from the run's entry and leads to its exit, names can stand in subjects, regions name
+    their own gateways, steps have a contract and their required arguments, and values are read from what exists.
+    """
+    try:
+        index = plan.index
+    except PlanError as error:
+        return [error.message]
+    found = [*_names(plan), *_gateways(plan)]
+    if len(index.nodes) != len(plan.nodes):
+        found.append("two nodes have the same name")
+    contracts = {(contract.service, contract.step): contract for contract in plan.contracts}
+    for node in plan.nodes:
+        found += _node(plan, node)
+        if node.kind == "step":
+            found += _call(node, contracts.get((node.owner, node.step)))
+    if not found:
+        found += _reach(plan)
+    return found
+
+
+def _names(plan: Plan) -> Iterator[str]:
+    owners = dict.fromkeys((plan.home, *(node.owner for node in plan.nodes)))
+    users = [node.id for node in plan.nodes if node.kind not in ("entry", "exit")]
+    steps = dict.fromkeys(node.step for node in plan.nodes if node.kind == "step")
+    groups = (("flow", [plan.flow]), ("service", owners), ("node", users), ("step", steps))
+    for what, names in groups:
+        for name in names:
+            try:
+                check_name(name, what)
+            except DeclarationError as error:
+                yield error.message
+    yield from (f"service name {name!r} is reserved" for name in owners if name in RESERVED_SERVICES)
+    yield from (f"node name {name!r} is reserved" for name in users if name in RESERVED_NODES)
+
+
+def _gateways(plan: Plan) -> Iterator[str]:
+    nodes = plan.index.nodes
+    regions = {region.id: region for region in plan.regions}
+    if len(regions) != len(plan.regions):
+        yield "two regions have the same name"
+    root = regions.get(RUN)
+    if root is None or (root.entry, root.exit, root.parent) != (ENTRY, EXIT, None):
+        yield f"the region {RUN!r} with {ENTRY!r} and {EXIT!r} is missing"
+    for region in plan.regions:
+        if region.id != RUN and region.parent not in regions:
+            yield f"region {region.id!r} lies in an unknown region {region.parent!r}"
+        for name, kind in ((region.entry, "entry"), (region.exit, "exit")):
+            gateway = nodes.get(name)
+            if gateway is None or gateway.kind != kind or gateway.region != region.id:
+                yield f"region {region.id!r} has no {kind} {name!r}"
+    gateways = {name for region in plan.regions for name in (region.entry, region.exit)}
+    for node in plan.nodes:
+        if node.region not in regions:
+            yield f"node {node.id!r} lies in an unknown region {node.region!r}"
+        if node.kind in ("entry", "exit") and node.id not in gateways:
+            yield f"{node.kind} {node.id!r} belongs to no region"
+    if ENTRY in nodes and nodes[ENTRY].owner != plan.home:
+        yield f"the run's entry is owned by {nodes[ENTRY].owner!r}, not by the home {plan.home!r}"
+    if EXIT in nodes and nodes[EXIT].owner != plan.home:
+        yield f"the run's exit is owned by {nodes[EXIT].owner!r}, not by the home {plan.home!r}"
+
+
+def _node(plan: Plan, node: Node) -> Iterator[str]:
+    index = plan.index
+    late = [up for up in index.ups[node.id] if index.order[up] >= index.order[node.id]]
+    if late:
+        yield f"node {node.id!r} needs {late[0]!r}, which comes after it"
+    reads = [get for arg in node.args for get in gets_of(arg.value)]
+    if node.guard is not None:
+        reads += reads_of(node.guard)
+    yield from _reads(plan, node, reads)
+    names = [arg.name for arg in node.args]
+    if len(set(names)) != len(names):
+        yield f"node {node.id!r} has two arguments of the same name"
+    if node.kind == "either" and not node.args:
+        yield f"node {node.id!r} has no choices"
+
+
+def _call(node: Node, contract: Contract | None) -> Iterator[str]:
+    call = f"{node.owner}.{node.step}"
+    if contract is None:
+        yield f"node {node.id!r} calls {call}, which has no contract in the plan"
+        return
+    given = {arg.name for arg in node.args}
+    required = {param.name for param in contract.inputs if param.required}
+    for name in sorted(required - given):
+        yield f"node {node.id!r} does not give {name!r} to {call}"
+    for name in sorted(given - {param.name for param in contract.inputs}):
+        yield f"node {node.id!r} gives {name!r}, which {call} does not take"
+
+
+def _reads(plan: Plan, node: Node, reads: Sequence[Get]) -> Iterator[str]:
+    inputs = {param.name for param in plan.inputs}
+    for get in reads:
+        if get.node == ENTRY and get.path and get.path[0] not in inputs:
+            yield f"node {node.id!r} reads {get.path[0]!r}, which is no input of the flow"
+
+
+def _reach(plan: Plan) -> Iterator[str]:
+    """Forward from the entry and back from the exit, in a graph that is known to be in order."""
+    index = plan.index
+    reached = {ENTRY}
+    for node in plan.nodes:
+        if reached.intersection(index.ups[node.id]):
+            reached.add(node.id)
+    leads = {EXIT}
+    for node in reversed(plan.nodes):
+        if leads.intersection(index.downs[node.id]):
+            leads.add(node.id)
+    for node in plan.nodes:
+        if node.id not in reached:
+            yield f"node {node.id!r} cannot be reached from the start"
+        if node.id not in leads:
+            yield f"node {node.id!r} leads nowhere: the exit does not join it"

@@ -1,0 +1,147 @@
+"""Runs the steps of a service: each attempt under its timeout and concurrency limit, with its span and its context."""
+
+from __future__ import annotations
+
+import traceback
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from functools import partial
+from random import random
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+from anyio.abc import TaskGroup
+
+from segue.errors import InvalidInput, PayloadTooLarge, SegueError
+from segue.hooks import plugins
+from segue.machine.facts import Failure
+from segue.model.step import Step
+from segue.ports.tracing import Attempt, Place
+from segue.runtime.work import Job, Returned
+from segue.wire.envelope import Retrying
+
+if TYPE_CHECKING:
+    from segue.runtime.participant import Participant
+
+_current: ContextVar[Current] = ContextVar("segue_current")
+
+
+class Current(msgspec.Struct, frozen=True):
+    """The call that is running: what a step may want to know.
+
+    Attributes:
+        run: The run's id.
+        key: Its business key, or "".
+        flow: The flow's name.
+        node: The node in the plan.
+        attempt: Number of this attempt, from 1.
+        idempotency_key: The same for every attempt and redelivery of this call; hand it to the outside world.
+    """
+
+    run: str
+    key: str
+    flow: str
+    node: str
+    attempt: int
+    idempotency_key: str
+
+
+def current() -> Current:
+    """The call that is running in this task or worker thread.
+
+    Raises:
+        LookupError: No step is running here.
+    """
+    return _current.get()
+
+
+class Timeout(TimeoutError):
+    """An attempt took longer than its step allows."""
+
+
+class Executor:
+    """Runs jobs of one service in a task group and puts what they return into the participant's inbox.
+
+    Args:
+        host: The participant.
+        steps: The service's steps by name.
+        concurrency: Attempts at a time.
+    """
+
+    def __init__(self, host: Participant, steps: dict[str, Step[..., Any]], concurrency: int) -> None:
+        self._host = host
+        self._steps = steps
+        self._limit = anyio.CapacityLimiter(concurrency)
+        self._threads = anyio.CapacityLimiter(concurrency)
+        self._observed = bool(plugins().hook.segue_step_finished.get_hookimpls())
+
+    def start(self, tasks: TaskGroup, job: Job) -> None:
+        """Run an attempt in the background."""
+        tasks.start_soon(self._run, job)
+
+    async def _run(self, job: Job) -> None:
+        async with self._limit:
+            began = self._host.now()
+            self._host.put(await self._attempt(job, began))
+
+    async def _attempt(self, job: Job, began: datetime) -> Returned:
+        node = job.run.plan.index.nodes[job.key.node]
+        step = self._steps.get(node.step)
+        if step is None:
+            error = Failure("StepNotFound", f"service {self._host.name!r} has no step {node.step!r}; deploy its code")
+            return Returned(job, "failed", msgspec.json.encode(error), began)
+        token = _current.set(
+            Current(job.run.id, job.run.key, job.run.plan.flow, node.id, job.attempt, _idempotency_key(job))
+        )
+        place = Place(job.key.node, job.key.tag, job.attempt)
+        run = job.run
+        span = Attempt(run.id, run.plan.flow, run.key, run.mode, self._host.name, node.step, place, job.inputs)
+        parent = ""
+        try:
+            with self._host.tracing.attempt(span):
+                parent = self._host.tracing.caller()
+                data = await self._call(step, job)
+            found = Returned(job, "completed", data, began, parent)
+        except Exception as error:
+            found = self._failed(step, job, began, error, parent)
+        finally:
+            _current.reset(token)
+        if self._observed:
+            seconds = (self._host.now() - began).total_seconds()
+            plugins().hook.segue_step_finished(
+                service=self._host.name, step=node.step, run=run.id, node=node.id, kind=found.kind, seconds=seconds
+            )
+        return found
+
+    async def _call(self, step: Step[..., Any], job: Job) -> bytes:
+        args = step.decode_args(job.args)
+        with anyio.move_on_after(step.timeout) as scope:
+            if step.is_async:
+                value = await step.fn(**args)
+            else:
+                call = partial(step.fn, **args)
+                value = await anyio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
+        if scope.cancelled_caught:
+            raise Timeout(f"{step.name} took longer than {step.timeout:g} s")
+        data = step.encode_result(value)
+        if len(data) > self._host.max_event:
+            raise PayloadTooLarge(
+                f"{step.name} returned {len(data):,} bytes; the transport takes {self._host.max_event:,}"
+            )
+        return data
+
+    def _failed(self, step: Step[..., Any], job: Job, began: datetime, error: Exception, parent: str) -> Returned:
+        message = error.message if isinstance(error, SegueError) else str(error)
+        ours = isinstance(error, InvalidInput | PayloadTooLarge)
+        failure = Failure(type(error).__name__, message, "" if ours else "".join(traceback.format_exception(error))[-4000:])
+        if ours or not step.retry.retries(error, job.attempt):
+            return Returned(job, "failed", msgspec.json.encode(failure), began, parent)
+        at = self._host.now().timestamp() + step.retry.delay(job.attempt, random())
+        retrying = Retrying(failure, datetime.fromtimestamp(at, UTC), step.retry.max_attempts)
+        return Returned(job, "attempt.failed", msgspec.json.encode(retrying), began, parent, at)
+
+
+def _idempotency_key(job: Job) -> str:
+    return f"{job.run.id}/{job.key.node}/{job.key.tag}/{job.revision}"

@@ -1,0 +1,51 @@
+"""The input of a run: bound to the flow's parameters, checked, and its business key taken from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from segue.errors import InvalidInput
+from segue.machine.facts import Outcome
+from segue.machine.values import evaluate
+from segue.model.flow import Flow
+from segue.plan.graph import Plan
+
+
+def bind(flow: Flow[..., Any] | None, plan: Plan, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The input of a run, by parameter, as JSON builtins.
+
+    Raises:
+        InvalidInput: Missing, unknown or wrongly typed arguments.
+    """
+    names = [param.name for param in plan.inputs]
+    if len(args) > len(names):
+        raise InvalidInput(f"flow {plan.flow!r} takes {len(names)} arguments, {len(args)} were given")
+    values = dict(zip(names, args, strict=False))
+    twice, unknown = values.keys() & kwargs.keys(), kwargs.keys() - set(names)
+    for name in sorted(twice | unknown):
+        raise InvalidInput(f"flow {plan.flow!r} {'got twice' if name in twice else 'has no parameter'} {name!r}")
+    values |= kwargs
+    for param in plan.inputs:
+        if param.required and param.name not in values:
+            raise InvalidInput(f"flow {plan.flow!r} needs {param.name!r}")
+    if flow is not None:
+        return flow.encode_input(values)
+    try:
+        found: dict[str, Any] = msgspec.to_builtins(values)
+    except TypeError as error:
+        raise InvalidInput(f"the input of {plan.flow!r} cannot be sent: {error}") from None
+    return found
+
+
+def key_of(plan: Plan, values: dict[str, Any]) -> str:
+    """The business key that the plan takes from its input, or ""."""
+    if plan.key is None:
+        return ""
+    entry = Outcome("completed", values)
+    found = evaluate(plan.key, lambda _: entry)
+    if not isinstance(found, str | int) or isinstance(found, bool) or found == "":
+        raise InvalidInput(f"the key of {plan.flow!r} must be a text or a whole number, not {found!r}")
+    return str(found)

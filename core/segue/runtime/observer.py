@@ -1,0 +1,113 @@
+"""The observer: writes the journal from the event stream, the same in both modes.
+
+It is never in the way: runs go on when it is down, and it catches up. Appending is idempotent and in any order, so
+redeliveries and repeats change nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+
+from segue.errors import InvalidInput, SegueError
+from segue.ports.journal import Journal, JournalEntry, RunRecord
+from segue.ports.transport import Consumer, Delivery, Group
+from segue.runtime.serving import Wiring
+from segue.wire import envelope
+from segue.wire.envelope import Event
+from segue.wire.subjects import OBSERVER
+
+log = logging.getLogger("segue.observer")
+
+BATCH_MESSAGES = 500
+
+
+class Observer:
+    """Writes the journal.
+
+    Args:
+        wiring: Transport, catalog and the rest.
+        journal: Where the history goes.
+    """
+
+    def __init__(self, wiring: Wiring, journal: Journal) -> None:
+        self._wiring = wiring
+        self._journal = journal
+        self._plans: set[str] = set()
+        self.written = 0
+
+    @asynccontextmanager
+    async def observing(self) -> AsyncIterator[Observer]:
+        """Observe while the context is open."""
+        subjects = self._wiring.subjects
+        await self._wiring.transport.declare(Group("events", OBSERVER, subjects.events_of(OBSERVER)))
+        async with (
+            anyio.create_task_group() as tasks,
+            self._wiring.transport.consume("events", OBSERVER) as consumer,
+        ):
+            tasks.start_soon(self._observe, consumer)
+            try:
+                yield self
+            finally:
+                tasks.cancel_scope.cancel()
+
+    async def _observe(self, consumer: Consumer) -> None:
+        while True:
+            deliveries = await consumer.receive(BATCH_MESSAGES)
+            with anyio.CancelScope(shield=True):
+                await self._take(consumer, deliveries)
+
+    async def _take(self, consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
+        entries: list[JournalEntry] = []
+        runs: list[RunRecord] = []
+        plans: set[str] = set()
+        readable: list[Delivery] = []
+        for delivery in deliveries:
+            try:
+                mode = self._wiring.subjects.mode(delivery.subject)
+                for raw in envelope.split(delivery.body):
+                    event = envelope.decode(raw)
+                    body = bytes(raw)
+                    entries.append(JournalEntry(event.id, event.run, event.node, event.kind, event.time, body))
+                    plans.add(event.plan)
+                    record = _run_record(event, mode)
+                    if record is not None:
+                        runs.append(record)
+                readable.append(delivery)
+            except InvalidInput as error:
+                log.error("unreadable event on %s: %s", delivery.subject, error.message)
+                await consumer.discard([delivery], error.message)
+        try:
+            await self._journal.append(entries, runs, await self._fresh(plans))
+        except SegueError as error:
+            log.warning("the journal cannot be written: %s", error.message)
+            await consumer.retry(readable, 1.0)
+            await anyio.sleep(0.5)
+            return
+        self._plans |= plans
+        self.written += len(entries)
+        await consumer.ack(readable)
+
+    async def _fresh(self, plans: set[str]) -> list[tuple[str, bytes]]:
+        """Plans that the journal may not have yet: history stays readable without the registry."""
+        found = []
+        for name in plans - self._plans:
+            plan = await self._wiring.catalog.plan(name)
+            if plan is not None:
+                found.append((name, plan.json))
+        return found
+
+
+def _run_record(event: Event, mode: str) -> RunRecord | None:
+    if event.kind == "started":
+        return RunRecord(event.run, event.flow, event.plan, mode, event.key, started=event.time)
+    if event.kind == "ended":
+        ended = envelope.decode_ended(event)
+        error = next((f"{cause.node}: {cause.error.message}" for cause in ended.causes if cause.error), "")
+        return RunRecord(
+            event.run, event.flow, event.plan, mode, event.key, ended=event.time, status=ended.status, error=error
+        )
+    return None

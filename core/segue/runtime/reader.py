@@ -1,0 +1,127 @@
+"""Reads deliveries: events become news of facts, calls become jobs, or the repetition of a recorded result."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from segue.errors import InvalidInput
+from segue.machine.facts import Key
+from segue.ports.tracing import Place
+from segue.runtime.work import Arrived, Job, News, RunRef, Ticket
+from segue.wire import envelope
+from segue.wire.envelope import Call
+
+if TYPE_CHECKING:
+    from segue.runtime.participant import Participant
+    from segue.runtime.turn import Turn
+
+log = logging.getLogger("segue.reader")
+
+
+class Reader:
+    """Reads what was delivered to a participant.
+
+    Args:
+        host: The participant.
+    """
+
+    def __init__(self, host: Participant) -> None:
+        self._host = host
+
+    async def read(self, turn: Turn, arrived: list[Arrived]) -> list[News]:
+        """Turn deliveries into news and jobs; what cannot be read goes to the dead letters, neighbours stay."""
+        news: list[News] = []
+        jobs: list[Job] = []
+        for ticket in (item.ticket for item in arrived):
+            delivery = ticket.delivery
+            commands = delivery.subject.startswith(self._host.commands_prefix)
+            try:
+                for raw in envelope.split(delivery.body):
+                    found = (
+                        await self._call(envelope.decode_call(raw), ticket)
+                        if commands
+                        else await self._event(turn, bytes(raw), ticket)
+                    )
+                    if isinstance(found, Job):
+                        jobs.append(found)
+                    elif found is not None:
+                        news.append(found)
+            except InvalidInput as error:
+                log.error("unreadable message on %s: %s", delivery.subject, error.message)
+                turn.broken.append((ticket, error.message))
+                continue
+            except LookupError as error:
+                log.warning("message on %s handed back: %s", delivery.subject, error)
+                turn.unknown.append(ticket)
+                continue
+            turn.held.append(ticket)
+        if jobs:
+            news += await self.launch(turn, jobs)
+        return news
+
+    async def launch(self, turn: Turn, jobs: list[Job]) -> list[News]:
+        """Make calls, except those whose result is recorded: it is published again."""
+        cells = [job.cell for job in jobs]
+        found = await self._host.insist(partial(self._host.store.load, cells))
+        news = []
+        for job in jobs:
+            raw = found.get(job.cell)
+            if raw is None:
+                turn.job(job)
+                continue
+            item = turn.news(job.run, envelope.decode(raw), raw)
+            if item is not None:
+                item = item._replace(tickets=job.tickets, recorded=True)
+                turn.publish(item)
+                news.append(item)
+        return news
+
+    def job(self, call: Call, run: RunRef, tickets: tuple[Ticket, ...] = ()) -> Job:
+        """The job that a call asks for.
+
+        Raises:
+            InvalidInput: The plan has no such node, or it is not a step of this service.
+        """
+        node = run.plan.index.nodes.get(call.node)
+        if node is None or node.kind != "step" or node.owner != self._host.name:
+            raise InvalidInput(f"{call.flow}/{call.node} is no step of {self._host.name}")
+        try:
+            args = msgspec.json.decode(call.data, type=dict)
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"call {call.id} has broken arguments: {error}") from None
+        inputs = tuple(Place(*place) for place in call.inputs)
+        return Job(run, Key(call.node, call.tag), call.revision, args, inputs, tickets)
+
+    async def run_of(self, message: Call | envelope.Event, mode: str) -> RunRef:
+        """The run that a message belongs to.
+
+        Raises:
+            LookupError: Its plan is not known here and not in the registry.
+        """
+        plan = self._host.catalog.plans.get(message.plan) or await self._host.catalog.plan(message.plan)
+        if plan is None:
+            raise LookupError(f"plan {message.plan} of flow {message.flow} is not in the registry")
+        return RunRef(message.run, plan, "choreographed" if mode == "choreographed" else "orchestrated", message.key)
+
+    async def _call(self, call: Call, ticket: Ticket) -> Job:
+        return self.job(call, await self.run_of(call, call.mode), (ticket,))
+
+    async def _event(self, turn: Turn, raw: bytes, ticket: Ticket) -> News | None:
+        event = envelope.decode(raw)
+        run = await self.run_of(event, self._host.subjects.mode(ticket.delivery.subject))
+        fact = envelope.fact_of(event)
+        if fact is None or fact.key.node not in run.plan.index.nodes:
+            return None
+        news = News(run, fact, event, raw, (ticket,), event.redrive)
+        if (news.cell, news.redrive) not in self._host.seen:
+            return news
+        # Handled by this process before; if calls that follow from it are still under way, this delivery waits too.
+        for down in run.plan.index.downs[fact.key.node]:
+            job = self._host.running.get(run.cell(Key(down, fact.key.tag), fact.revision))
+            if job is not None:
+                turn.job(Job(run, job.key, job.revision, job.args, job.inputs, (ticket,)))
+        return None

@@ -1,0 +1,172 @@
+"""Requests to a participant: starts go through a turn and are answered once committed, the others are read-only."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+
+from segue.errors import InvalidInput, SegueError, TransportUnavailable
+from segue.machine.facts import Fact, Key, Outcome
+from segue.plan.graph import ENTRY, EXIT
+from segue.plan.projection import COORDINATOR, Mode, holder
+from segue.ports.store import CellKey, CellKind, Due, DueKey
+from segue.runtime.ids import check_run_id
+from segue.runtime.overdue import GUARD_FIRST
+from segue.runtime.work import News, RunRef, Starting, make_event
+from segue.wire import envelope, requests
+from segue.wire.records import FlowRecord
+from segue.wire.requests import Accepted, Answer, Ask, Find, Found, Refused, Reply, Start
+
+if TYPE_CHECKING:
+    from segue.runtime.participant import Participant
+    from segue.runtime.turn import Turn
+
+log = logging.getLogger("segue.reception")
+
+
+class Reception:
+    """Answers requests on behalf of a participant.
+
+    Args:
+        host: The participant.
+    """
+
+    def __init__(self, host: Participant) -> None:
+        self._host = host
+
+    async def handle(self, body: bytes) -> bytes:
+        """Answer a list of requests; never raises for what a caller sent."""
+        try:
+            asked = requests.decode_requests(body)
+        except InvalidInput as error:
+            return requests.encode([Refused(error.message, error.hint)])
+        if self._host.stopping:
+            return requests.encode([Refused(f"{self._host.name} is stopping", retry=True) for _ in asked])
+        replies: list[Reply | None] = [None] * len(asked)
+        starts = []
+        for place, request in enumerate(asked):
+            if isinstance(request, Start):
+                starts.append(Starting(request, replies, place, anyio.Event()))
+            else:
+                replies[place] = await self._answer(request)
+        self._host.put(*starts)
+        for start in starts:
+            await start.done.wait()
+        return requests.encode([reply or Refused("the request was dropped", retry=True) for reply in replies])
+
+    async def _answer(self, request: Find | Ask) -> Reply:
+        store = self._host.store
+        try:
+            if isinstance(request, Find):
+                found = await store.find(request.flow, [request.key])
+                return Found(found.get(request.key, ""))
+            entry = CellKey(request.run, ENTRY, "", 1, CellKind.OUTCOME)
+            cells = await store.load([entry, entry._replace(node=EXIT)])
+        except SegueError as error:
+            return Refused(error.message, error.hint, error.retryable)
+        raw = cells.get(entry._replace(node=EXIT))
+        return Answer(entry in cells, None if raw is None else msgspec.Raw(raw))
+
+    async def accept(self, turn: Turn, starts: list[Starting]) -> list[News]:
+        """Bind keys and propose the entries of new runs, with their guards.
+
+        A key that is bound gives its run; what the run's entry says is what is recorded.
+        """
+        by_flow: dict[str, list[Starting]] = defaultdict(list)
+        for start in starts:
+            by_flow[start.start.flow].append(start)
+        proposed: list[News] = []
+        for flow, group in by_flow.items():
+            try:
+                proposed += await self._accept(turn, self._host.catalog.flow(flow), group)
+            except SegueError as error:
+                for start in group:
+                    start.replies[start.place] = Refused(error.message, error.hint, error.retryable)
+        return proposed
+
+    async def _accept(self, turn: Turn, record: FlowRecord, group: list[Starting]) -> list[News]:
+        host = self._host
+        plan = await host.catalog.plan(record.plan)
+        if plan is None:
+            raise TransportUnavailable(f"plan {record.plan} of flow {record.flow!r} is not in the registry yet")
+        mode: Mode = "orchestrated" if host.name == COORDINATOR else "choreographed"
+        if holder(plan, mode) != host.name:
+            raise InvalidInput(
+                f"{host.name} is not the home of flow {record.flow!r}", f"its home is {holder(plan, mode)}"
+            )
+        group = [item for item in group if _readable(item)]
+        group = await self._elsewhere(record, mode, holder(plan, _other(mode)), group)
+        pairs = {item.start.key: item.start.run for item in group if item.start.key}
+        bound = {}
+        if pairs:
+            bound = await host.insist(partial(host.store.bind, record.flow, list(pairs.items())))
+        news = []
+        for item in group:
+            start = item.start
+            run = RunRef(bound.get(start.key, start.run), plan, mode, start.key)
+            item.replies[item.place] = Accepted(run.id, mode, run.id != start.run)
+            if (run.cell(Key(ENTRY)), 0) in host.seen:
+                continue  # recorded and published by this process
+            fact = Fact(Key(ENTRY), Outcome("completed", msgspec.json.decode(start.input)))
+            event = make_event(run, fact, host.source, turn.now)
+            event = msgspec.structs.replace(event, traceparent=start.traceparent)
+            news.append(News(run, fact, event, envelope.encode(event)))
+            guard = DueKey(run.id, EXIT, "")
+            turn.due[guard] = Due(guard, turn.now.timestamp() + GUARD_FIRST, 0, b"")
+        return news
+
+    async def _elsewhere(self, record: FlowRecord, mode: Mode, other: str, group: list[Starting]) -> list[Starting]:
+        """After a change of mode, a key may belong to a run at the other placement; one key is one run."""
+        if record.changed is None or (datetime.now(UTC) - record.changed).total_seconds() > record.key_lifetime:
+            return group
+        keys = [item.start.key for item in group if item.start.key]
+        here = await self._host.insist(partial(self._host.store.find, record.flow, keys))
+        absent = [item for item in group if item.start.key and item.start.key not in here]
+        if not absent:
+            return group
+        asked: list[requests.Request] = [Find(record.flow, item.start.key) for item in absent]
+        subject = self._host.subjects.requests(other)
+        try:
+            answer = await self._host.transport.request(subject, requests.encode(asked), 5.0)
+            replies = requests.decode_replies(answer)
+        except (TransportUnavailable, InvalidInput) as error:
+            log.warning("cannot ask %s for keys of %s: %s", other, record.flow, error.message)
+            replies = [
+                Refused(
+                    f"flow {record.flow!r} ran at {other!r} before, which does not answer whether it knows the key",
+                    f"start {other!r}, or deploy with a shorter key_lifetime if its runs are over",
+                    retry=True,
+                )
+                for _ in absent
+            ]
+        settled = set()
+        for item, reply in zip(absent, replies, strict=False):
+            if isinstance(reply, Found) and reply.run:
+                item.replies[item.place] = Accepted(reply.run, _other(mode), True)
+                settled.add(id(item))
+            elif isinstance(reply, Refused):
+                item.replies[item.place] = reply
+                settled.add(id(item))
+        return [item for item in group if id(item) not in settled]
+
+
+def _readable(item: Starting) -> bool:
+    """Whether a start can be read; if not, it is refused before anything changes."""
+    try:
+        check_run_id(item.start.run)
+        if not isinstance(msgspec.json.decode(item.start.input), dict):
+            raise InvalidInput("the input is not an object of the flow's parameters")
+    except (InvalidInput, msgspec.MsgspecError) as error:
+        item.replies[item.place] = Refused(f"bad start of {item.start.flow!r}: {error}")
+        return False
+    return True
+
+
+def _other(mode: Mode) -> Mode:
+    return "choreographed" if mode == "orchestrated" else "orchestrated"

@@ -1,0 +1,148 @@
+"""What differs between the participants: which nodes they decide, and what it means to invoke one.
+
+    coordinator   all nodes of orchestrated runs   a command to the owning service
+    service       its nodes of choreographed runs  a local call
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+from anyio.abc import TaskGroup
+
+from segue.machine.facts import Cause, Failure, Outcome
+from segue.plan.graph import ENTRY, EXIT, Plan
+from segue.plan.projection import Mode, project
+from segue.ports.transport import Channel
+from segue.runtime.executor import Executor
+from segue.runtime.work import Job
+from segue.wire import envelope
+
+if TYPE_CHECKING:
+    from segue.runtime.turn import Turn
+
+_NONE: frozenset[str] = frozenset()
+_GATES = frozenset({ENTRY, EXIT})
+
+
+class Role(Protocol):
+    """A kind of participant."""
+
+    channels: Sequence[Channel]
+
+    def mine(self, plan: Plan, mode: Mode) -> frozenset[str]:
+        """The nodes that it decides."""
+        ...
+
+    def emits(self, plan: Plan, mode: Mode) -> frozenset[str]:
+        """Those of its nodes whose decisions are published."""
+        ...
+
+    def refuses(self, turn: Turn, job: Job) -> Outcome | None:
+        """The outcome of a call that cannot be made."""
+        ...
+
+    def launch(self, turn: Turn, jobs: list[Job]) -> None:
+        """Make the calls of a turn."""
+        ...
+
+
+class CoordinatorRole:
+    """Holds all nodes of orchestrated runs and sends commands."""
+
+    channels: Sequence[Channel] = ("events",)
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, frozenset[str]] = {}
+
+    def mine(self, plan: Plan, mode: Mode) -> frozenset[str]:
+        """All nodes, if orchestrated."""
+        if mode != "orchestrated":
+            return _NONE
+        found = self._nodes.get(plan.hash)
+        if found is None:
+            found = self._nodes[plan.hash] = frozenset(plan.index.nodes)
+        return found
+
+    def emits(self, plan: Plan, mode: Mode) -> frozenset[str]:
+        """The start and the end: services say the rest, and nobody waits for a skip but the coordinator."""
+        return _GATES
+
+    def refuses(self, turn: Turn, job: Job) -> Outcome | None:
+        """A command must fit into a message."""
+        size = len(msgspec.json.encode(job.args))
+        if size <= turn.host.max_event:
+            return None
+        error = Failure("PayloadTooLarge", f"the arguments of {job.key.node} have {size:,} bytes")
+        return Outcome("failed", causes=(Cause(job.key.node, job.key.tag, error),))
+
+    def launch(self, turn: Turn, jobs: list[Job]) -> None:
+        """Send commands; the deliveries behind them need not wait for the results."""
+        for job in jobs:
+            node = job.run.plan.index.nodes[job.key.node]
+            call = job.call(turn.host.source, turn.now)
+            turn.outbox.call(node.owner, node.step, envelope.encode(call))
+            for ticket in job.tickets:
+                ticket.holds -= 1
+
+
+class ServiceRole:
+    """Holds a service's nodes of choreographed runs, and executes its steps in both modes.
+
+    Args:
+        service: The service's name.
+    """
+
+    channels: Sequence[Channel] = ("events", "commands")
+
+    def __init__(self, service: str) -> None:
+        self._projections = _Projections(service)
+        self.executor: Executor | None = None
+        self.tasks: TaskGroup | None = None
+
+    def mine(self, plan: Plan, mode: Mode) -> frozenset[str]:
+        """Its own nodes, if choreographed."""
+        return self._projections.of(plan).mine if mode == "choreographed" else _NONE
+
+    def emits(self, plan: Plan, mode: Mode) -> frozenset[str]:
+        """What its projection says."""
+        return self._projections.of(plan).emits if mode == "choreographed" else _NONE
+
+    def refuses(self, turn: Turn, job: Job) -> Outcome | None:
+        """Nothing: a local call has no size."""
+        return None
+
+    def launch(self, turn: Turn, jobs: list[Job]) -> None:
+        """Run the steps; they come back as inputs of a later turn."""
+        assert self.executor is not None
+        assert self.tasks is not None
+        now = time.monotonic()
+        for job in jobs:
+            job.since = now
+            turn.host.running[job.cell] = job
+            self.executor.start(self.tasks, job)
+
+
+class _Sets(NamedTuple):
+    mine: frozenset[str]
+    emits: frozenset[str]
+
+
+class _Projections:
+    """Node sets of one participant, by plan hash: they are asked for at every fact."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._known: dict[str, _Sets] = {}
+
+    def of(self, plan: Plan) -> _Sets:
+        """The sets of a plan."""
+        found = self._known.get(plan.hash)
+        if found is None:
+            part = project(plan, self._service)
+            found = _Sets(frozenset(part.nodes), frozenset(emission.node for emission in part.emits))
+            self._known[plan.hash] = found
+        return found

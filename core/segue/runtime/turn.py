@@ -1,0 +1,357 @@
+"""One turn of a participant: a batch of inputs through the phases of the loop.
+
+    accept   starts: bind keys, record the run's entry and its guard
+    record   results of finished calls, put-if-absent; the loser takes the recorded value
+    read     deliveries into facts and calls; calls whose result is recorded repeat it
+    derive   load what the facts touch, let the machine decide, hear what it decided, until nothing follows
+    commit   arrivals with their tallies, and decisions; joins completed by this commit are decided too
+    launch   calls that are ready; they come back as inputs of a later turn
+    publish  what is recorded, never what is merely known
+    settle   acknowledge deliveries that nothing waits for any more
+
+What rests on user code is recorded before anything is derived from it: two executions may differ. What the machine
+derives from recorded facts is the same for everybody, so it may share a commit with them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from segue.errors import OutcomeConflict, SegueError
+from segue.machine.facts import Await, Cause, Effect, Fact, Failure, Invoke, Key, Outcome, Record, Repeat, State
+from segue.machine.step import LOADED_JOIN, decide, hear, inputs, joins, wanted
+from segue.plan.graph import EXIT
+from segue.ports.store import Cell, CellKey, Due, DueKey, Join
+from segue.runtime.outbox import Outbox
+from segue.runtime.work import Arrived, Input, Job, News, Overdue, Returned, RunRef, Starting, Ticket, View, make_event
+from segue.wire import envelope
+from segue.wire.envelope import Event
+
+if TYPE_CHECKING:
+    from segue.runtime.participant import Participant
+
+log = logging.getLogger("segue.turn")
+
+
+class Turn:
+    """One turn; see the module's text.
+
+    Args:
+        host: The participant: its role, store, transport and catalog.
+    """
+
+    def __init__(self, host: Participant) -> None:
+        self.host = host
+        self.now = datetime.now(UTC)
+        self.outbox = Outbox(host.subjects, host.transport.capabilities.max_bytes)
+        self.views: dict[str, View] = {}
+        self.cells: dict[CellKey, Cell] = {}
+        self.due: dict[DueKey, Due] = {}
+        self.done: list[DueKey] = []
+        self.after: list[DueKey] = []
+        self.jobs: dict[CellKey, Job] = {}
+        self.big: set[Join] = set()
+        self.held: list[Ticket] = []
+        self.unknown: list[Ticket] = []
+        self.broken: list[tuple[Ticket, str]] = []
+        self.seen: list[tuple[CellKey, int]] = []
+        self.ended: list[tuple[RunRef, Event]] = []
+
+    # The phases.
+
+    async def run(self, batch: Sequence[Input]) -> None:
+        """Take a batch of inputs through all phases; when this returns, its effects are recorded and published."""
+        host = self.host
+        self.done, host.done = host.done, []
+        starts = [item for item in batch if isinstance(item, Starting)]
+        finished = [item for item in batch if isinstance(item, Returned)]
+        proposed = await host.reception.accept(self, starts) if starts else []
+        proposed += self._results(finished)
+        news = await self._record(proposed)
+        news += await host.reader.read(self, [item for item in batch if isinstance(item, Arrived)])
+        news += await host.overdue.read(self, [item.due for item in batch if isinstance(item, Overdue)])
+        host.overdue.park(self)
+        await self._derive(news)
+        await self._commit()
+        host.role.launch(self, list(self.jobs.values()))
+        messages = self.outbox.messages()
+        if messages:
+            await host.insist(partial(host.transport.publish, messages))
+        self._published(finished, starts)
+        await self._settle()
+
+    def _results(self, finished: Iterable[Returned]) -> list[News]:
+        """What finished calls propose to record; a failed attempt that another one follows gets a due row instead."""
+        found = []
+        for item in finished:
+            job = item.job
+            self.host.running.pop(job.cell, None)
+            fact = Fact(job.key, Outcome("completed"), job.revision)
+            event = make_event(
+                job.run, fact, self.host.source, self.now, kind=item.kind, data=item.data, attempt=job.attempt
+            )
+            event = msgspec.structs.replace(event, began=item.began, traceparent=item.traceparent)
+            if item.retry_at:
+                self.outbox.event(job.run.mode, event.flow, event.node, item.kind, envelope.encode(event))
+                self.due[DueKey(job.run.id, *job.key)] = self.host.overdue.row(job, item.retry_at)
+                continue
+            if job.due:
+                self.after.append(DueKey(job.run.id, *job.key))
+            result = self.news(job.run, event, envelope.encode(event))
+            if result is not None:
+                found.append(result._replace(tickets=job.tickets))
+        return found
+
+    async def _record(self, proposed: list[News]) -> list[News]:
+        """Commit what rests on the world outside; what counts is what is recorded now, whoever recorded it."""
+        for news in proposed:
+            self.cells[news.cell] = self.cell(news)
+        lost = await self._commit(LOADED_JOIN + 1)
+        recorded = []
+        for news in proposed:
+            raw = lost.get(news.cell)
+            found = news if raw is None else await self._winner(news, raw)
+            if found is not None:
+                found = found._replace(tickets=news.tickets, recorded=True)
+                recorded.append(found)
+                self.publish(found)
+        return recorded
+
+    async def _winner(self, loser: News, raw: bytes) -> News | None:
+        """The recorded fact that a proposal lost against; a run accepted before may have an older plan."""
+        event, run = envelope.decode(raw), loser.run
+        if event.plan != run.plan.hash:
+            plan = await self.host.catalog.plan(event.plan)
+            if plan is None:
+                log.error("run %s: its plan %s is not in the registry", run.id, event.plan)
+                return None
+            run = run._replace(plan=plan)
+            self.views.pop(run.id, None)
+        return self.news(run, event, raw)
+
+    async def _derive(self, news: list[News]) -> None:
+        """Hear facts and what follows from them, one edge a round, until nothing new is decided."""
+        while news:
+            asked: dict[CellKey, View] = {}
+            fresh: dict[str, list[News]] = {}
+            for item in news:
+                view = self.view(item.run)
+                view.hear(item)
+                fresh.setdefault(item.run.id, []).append(item)
+                self.seen.append((item.cell, item.redrive))
+                for key in wanted(item.run.plan, item.fact.key, view.mine):
+                    if key not in view.asked and key not in view.news:
+                        view.asked.add(key)
+                        asked[item.run.cell(key, item.fact.revision)] = view
+            await self._load(asked)
+            news = []
+            for run, items in fresh.items():
+                news += self._hear(self.views[run], items)
+
+    def _hear(self, view: View, items: list[News]) -> list[News]:
+        run = view.run
+        try:
+            state, effects = hear(run.plan, State(view.outcomes), [item.fact for item in items], view.mine)
+        except OutcomeConflict as error:
+            log.error("run %s: %s", run.id, error)
+            return []
+        view.outcomes = dict(state.outcomes)
+        for item in items:
+            if not item.recorded and item.fact.key.node in view.mine:
+                self._keep(item)
+        redrive = max(item.redrive for item in items)
+        found = [self._act(view, effect, redrive) for effect in effects]
+        return [news for news in found if news is not None]
+
+    async def _commit(self, smallest: int = 2) -> dict[CellKey, bytes]:
+        """Write cells and due rows; then decide the joins that this commit completed, until none is left.
+
+        Args:
+            smallest: Completed joins with fewer inputs are left to `_derive`, which loads all their inputs anyway.
+
+        Returns:
+            The recorded values of cells that were there before.
+        """
+        lost: dict[CellKey, bytes] = {}
+        while self.cells or self.due or self.done:
+            cells, due, done = list(self.cells.values()), list(self.due.values()), self.done
+            self.cells, self.due, self.done = {}, {}, []
+            result = await self.host.insist(partial(self.host.store.commit, cells, due=due, done=done))
+            lost |= result.lost
+            await self._complete(result.tallies, smallest)
+        return lost
+
+    async def _complete(self, tallies: dict[Join, int], smallest: int) -> None:
+        """Decide joins whose last input has just been counted."""
+        # A redelivered arrival counts no more, so a join completed before a crash must be asked for.
+        asked = [join for join in self.big if join not in tallies]
+        self.big.clear()
+        if asked:
+            tallies = tallies | await self.host.insist(partial(self.host.store.tally, asked))
+        ready: list[tuple[View, Key]] = []
+        want: dict[CellKey, View] = {}
+        for join, count in tallies.items():
+            view, key = self.views[join.run], Key(join.node, join.tag)
+            size = len(view.run.plan.index.ups[join.node])
+            if size < smallest or count < size or key in view.outcomes:
+                continue
+            ready.append((view, key))
+            for part in (key, *inputs(view.run.plan, key)):
+                if part not in view.outcomes:
+                    want[view.run.cell(part, join.revision)] = view
+        await self._load(want)
+        news = []
+        for view, key in ready:
+            effect = decide(view.run.plan, State(view.outcomes), key)
+            if not isinstance(effect, Await) and (item := self._act(view, effect, 0)) is not None:
+                news.append(item)
+        await self._derive(news)
+
+    # What effects mean.
+
+    def _act(self, view: View, effect: Effect, redrive: int) -> News | None:
+        """Carry out one effect of the machine; what was decided is heard next."""
+        run = view.run
+        match effect:
+            case Await(key):
+                self._await(view, key)
+            case Invoke(key, revision, args):
+                job = Job(run, key, revision, args, view.inputs(key), view.tickets(key))
+                refusal = self.host.role.refuses(self, job)
+                if refusal is not None:
+                    return self._decided(view, Fact(key, refusal, revision), redrive)
+                self.job(job)
+            case Record(fact):
+                return self._decided(view, fact, redrive)
+            case Repeat(key, revision):
+                return self._repeat(view, key, revision, redrive)
+        return None
+
+    def _decided(self, view: View, fact: Fact, redrive: int) -> News:
+        """Record a decision, publish it if somebody hears it, and close the run with its exit."""
+        run = view.run
+        event = make_event(run, fact, self.host.source, self.now)
+        raw = envelope.encode(event)
+        if len(raw) > self.host.max_event and fact.outcome.kind == "completed":
+            error = Failure("PayloadTooLarge", f"the value of {fact.key.node} has {len(raw):,} bytes as an event")
+            fact = fact._replace(outcome=Outcome("failed", causes=(Cause(fact.key.node, fact.key.tag, error),)))
+            event = make_event(run, fact, self.host.source, self.now)
+            raw = envelope.encode(event)
+        news = News(run, fact, event, raw, view.tickets(fact.key), redrive, recorded=True)
+        self._keep(news)
+        if fact.key.node in self.host.role.emits(run.plan, run.mode):
+            self.publish(news)
+        if fact.key.node == EXIT:
+            self.ended.append((run, event))
+            self.after.append(DueKey(run.id, EXIT, ""))
+        return news
+
+    def _await(self, view: View, key: Key) -> None:
+        """An incomplete join: record those of its inputs that this turn brought."""
+        ups = view.run.plan.index.ups[key.node]
+        for up in ups:
+            item = view.news.get(Key(up, key.tag))
+            if item is not None and not item.recorded:
+                self._keep(item)
+        if len(ups) > LOADED_JOIN:
+            self.big.add(Join(view.run.id, key.node, key.tag, 1))
+
+    def _repeat(self, view: View, key: Key, revision: int, redrive: int) -> News | None:
+        """Something decided before is touched again: publish it again, once per redrive and process."""
+        raw = view.raw.get(key)
+        if raw is None or (view.run.cell(key, revision), redrive) in self.host.seen:
+            return None
+        event = envelope.decode(raw)
+        if redrive:
+            event = msgspec.structs.replace(event, redrive=redrive)
+            raw = envelope.encode(event)
+        news = self.news(view.run, event, raw)
+        if news is None:
+            return None
+        news = news._replace(tickets=view.tickets(key), redrive=redrive, recorded=True)
+        if key.node in self.host.role.emits(view.run.plan, view.run.mode):
+            self.publish(news)
+        return news
+
+    def job(self, job: Job) -> None:
+        """Make a call, unless it is under way here: then its deliveries wait for it too."""
+        running = self.host.running.get(job.cell) or self.jobs.get(job.cell)
+        if running is None:
+            self.jobs[job.cell] = running = job
+            fresh = job.tickets
+        elif running.due:
+            return  # its due row stands behind it, not the deliveries
+        else:
+            fresh = tuple(ticket for ticket in job.tickets if ticket not in running.tickets)
+            running.tickets += fresh
+        for ticket in fresh:
+            ticket.holds += 1
+
+    # Helpers of the phases, the reader and the reception.
+
+    def view(self, run: RunRef) -> View:
+        """What this turn knows of a run."""
+        view = self.views.get(run.id)
+        if view is None:
+            view = self.views[run.id] = View(run, self.host.role.mine(run.plan, run.mode))
+        return view
+
+    def cell(self, news: News) -> Cell:
+        """The cell of a fact, with the joins that it counts for here."""
+        view = self.view(news.run)
+        counted = joins(news.run.plan, news.fact.key, view.mine)
+        revision = news.fact.revision
+        return Cell(
+            news.cell, bytes(news.raw), tuple(Join(news.run.id, key.node, key.tag, revision) for key in counted)
+        )
+
+    def publish(self, news: News) -> None:
+        """Put the event of a fact into the outbox."""
+        event = news.event
+        self.outbox.event(news.run.mode, event.flow, event.node, event.kind, news.raw)
+
+    def news(self, run: RunRef, event: Event, raw: bytes) -> News | None:
+        """The news that an event is; None if it announces no fact, or a broken one."""
+        try:
+            fact = envelope.fact_of(event)
+        except SegueError as error:
+            log.error("run %s: %s", run.id, error)
+            return None
+        return None if fact is None else News(run, fact, event, raw)
+
+    def _keep(self, news: News) -> None:
+        self.cells[news.cell] = self.cell(news)
+
+    async def _load(self, asked: dict[CellKey, View]) -> None:
+        if asked:
+            found = await self.host.insist(partial(self.host.store.load, asked))
+            for key, raw in found.items():
+                asked[key].learn(raw)
+
+    def _published(self, finished: Iterable[Returned], starts: Iterable[Starting]) -> None:
+        """Everything is recorded and published: let go of what waited for it."""
+        self.host.done += self.after
+        self.host.seen.add(self.seen)
+        for item in finished:
+            for ticket in item.job.tickets:
+                ticket.holds -= 1
+                self.held.append(ticket)
+        for start in starts:
+            start.done.set()
+        for run, event in self.ended:
+            self.host.report(run, event)
+
+    async def _settle(self) -> None:
+        ready = [ticket for ticket in dict.fromkeys(self.held) if ticket.holds == 0]
+        for consumer in {id(ticket.consumer): ticket.consumer for ticket in ready}.values():
+            await consumer.ack([ticket.delivery for ticket in ready if ticket.consumer is consumer])
+        for ticket in self.unknown:
+            await ticket.consumer.retry([ticket.delivery], 1.0)
+        for ticket, reason in self.broken:
+            await ticket.consumer.discard([ticket.delivery], reason)

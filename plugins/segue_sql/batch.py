@@ -1,0 +1,86 @@
+"""Several commits as one batch, and what each of their callers is told.
+
+The batch has the effect of the commits one after the other: the first copy of a cell is recorded, and the last word on
+a due row counts. Its rows are sorted by their keys, so that batches of several processes do not block each other in a
+ring.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from segue.ports.store import Cell, CellKey, Committed, Due, DueKey, Join
+
+
+class Commit(NamedTuple):
+    """The arguments of `StateStore.commit`."""
+
+    cells: Sequence[Cell]
+    due: Sequence[Due]
+    done: Sequence[DueKey]
+
+
+class Batch:
+    """Commits merged into one.
+
+    Attributes:
+        cells: What to insert.
+        due: Due rows to write.
+        done: Due rows to delete.
+    """
+
+    def __init__(self, commits: Sequence[Commit]) -> None:
+        self._commits = commits
+        self._first: dict[CellKey, Cell] = {}
+        last: dict[DueKey, Due | None] = {}
+        for commit in commits:
+            for cell in commit.cells:
+                self._first.setdefault(cell.key, cell)
+            for due in commit.due:
+                last[due.key] = due
+            for key in commit.done:
+                last[key] = None
+        self.cells = [self._first[key] for key in sorted(self._first)]
+        self.due = [due for _, due in sorted(last.items()) if due is not None] if last else []
+        self.done = sorted(key for key, due in last.items() if due is None)
+        self._lost: list[dict[CellKey, bytes]] = []
+        self._counts: list[Counter[Join]] = []
+
+    def arrivals(self, there: Mapping[CellKey, bytes]) -> list[tuple[Join, int]]:
+        """How many inputs each join gains.
+
+        Args:
+            there: The cells that were there before, with their recorded values.
+        """
+        total: Counter[Join] = Counter()
+        new = self._first.keys() - there.keys() if there else set(self._first)
+        for commit in self._commits:
+            lost, count = dict[CellKey, bytes](), Counter[Join]()
+            for cell in commit.cells:
+                if cell.key in new:
+                    new.discard(cell.key)
+                    for join in cell.joins:
+                        count[join] += 1
+                elif cell.key in there:
+                    lost[cell.key] = there[cell.key]
+                else:
+                    lost[cell.key] = self._first[cell.key].value
+            self._lost.append(lost)
+            self._counts.append(count)
+            total.update(count)
+        return sorted(total.items())
+
+    def answers(self, tallies: Mapping[Join, int]) -> list[Committed]:
+        """What each commit found, in their order.
+
+        Args:
+            tallies: The tallies after the batch. Each commit is told the tally after itself.
+        """
+        left, found = dict(tallies), list[Committed]()
+        for lost, count in zip(reversed(self._lost), reversed(self._counts), strict=True):
+            found.append(Committed(lost, {join: left[join] for join in count}))
+            for join, n in count.items():
+                left[join] -= n
+        return found[::-1]

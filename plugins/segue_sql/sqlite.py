@@ -1,0 +1,186 @@
+"""SQLite: one file, one writer at a time, several processes.
+
+Every commit is on disk before it returns (WAL, synchronous=FULL). A transaction takes the write lock at its beginning,
+so that it never has to be given up half way, and what it reads is exact.
+
+What a statement gives comes back as one JSON array: the driver releases the interpreter's lock for every row otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import URL, Connection, create_engine
+from sqlalchemy.pool import NullPool
+
+from segue.errors import PluginError, StoreError
+from segue.ports.store import Due, DueKey
+from segue_sql.link import Database, Link, Row, Take
+from segue_sql.statements import Kind, Statement, StoreStatements
+
+BUSY_SECONDS = 10.0
+"""How long to wait for another process's transaction."""
+PIECE = 256
+"""Most rows in one statement."""
+
+_log = logging.getLogger("segue.sql")
+_pairs = msgspec.json.Decoder(list[tuple[int, Any]])
+_dues = msgspec.json.Decoder(list[tuple[int, str, str, str, int, str]])
+
+
+def database(url: URL, part: str) -> Database:
+    """The file that a URL names; `{part}` in it stands for the participant.
+
+    Raises:
+        PluginError: The URL names no file, or has a `{part}` where there is no participant.
+        StoreError: The directory cannot be created.
+    """
+    name = url.database or ""
+    if not name or ":memory:" in name or url.host:
+        raise PluginError(
+            f"{url.render_as_string()!r} names no file",
+            "write sqlite:///relative/path.db or sqlite:////absolute/path.db; what need not last: memory://",
+        )
+    if "{part}" in name and not part:
+        raise PluginError(f"sqlite:///{name}: a journal is one for all, so {{part}} stands for nothing here")
+    path = Path(name.replace("{part}", part)).absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot create the directory {path.parent}: {error.strerror}") from error
+    if sqlite3.sqlite_version_info < (3, 51, 3):
+        _log.debug("SQLite %s may damage a WAL that several processes reset at once", sqlite3.sqlite_version)
+    engine = create_engine(
+        url.set(database=str(path)),
+        isolation_level="AUTOCOMMIT",
+        poolclass=NullPool,
+        connect_args={"timeout": BUSY_SECONDS, "cached_statements": PIECE},
+    )
+
+    def connect() -> Link:
+        return SqliteLink(engine.connect())
+
+    return Database(f"sqlite:///{path}", "", connect)
+
+
+class SqliteLink:
+    """A connection to a file."""
+
+    def __init__(self, core: Connection) -> None:
+        self.core = core
+        driver = core.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        self._driver = driver
+        try:
+            self._enter_wal()
+            driver.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            self.close()
+            raise
+
+    def _enter_wal(self) -> None:
+        """Switch to WAL. SQLite does not wait for others that do the same, so we do."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                if self._driver.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+                    return
+                self._driver.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def run(self, run: str) -> object:
+        return bytes.fromhex(run)
+
+    def begin(self) -> None:
+        self._driver.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        self._driver.execute("COMMIT")
+
+    def rollback(self) -> bool:
+        try:
+            if self._driver.in_transaction:
+                self._driver.execute("ROLLBACK")
+        except sqlite3.Error:
+            return False
+        return True
+
+    def execute(self, statement: Statement, rows: Sequence[Row]) -> None:
+        for _, piece in pieces(rows):
+            self._execute(statement, piece)
+
+    def lookup(self, statement: Statement, rows: Sequence[Row]) -> dict[int, Any]:
+        found: dict[int, Any] = {}
+        convert = bytes.fromhex if statement.gives == "bytes" else None
+        for start, piece in pieces(rows):
+            [(text,)] = self._execute(statement, piece)
+            for i, value in _pairs.decode(text):
+                found[start + i] = convert(value) if convert else value
+        return found
+
+    def insert_cells(self, statements: StoreStatements, rows: Sequence[Row]) -> dict[int, Any]:
+        there: dict[int, Any] = {}
+        for start, piece in pieces(rows):
+            try:
+                self._execute(statements.cells, piece)
+            except sqlite3.IntegrityError:
+                found = self.lookup(statements.load, [row[:-1] for row in piece])
+                self.execute(statements.cells, [row for i, row in enumerate(piece) if i not in found])
+                there |= {start + i: value for i, value in found.items()}
+        return there
+
+    def claim(self, statements: StoreStatements, part: int, take: Take) -> list[Due]:
+        [(text,)] = self._driver.execute(_OVERDUE, (part, take.now, take.limit))
+        found = sorted(_dues.decode(text))
+        rows = [
+            (bytes.fromhex(run), node, tag, take.until, take.owner, attempt, bytes.fromhex(body))
+            for _, run, node, tag, attempt, body in found
+        ]
+        self.execute(statements.due, rows)
+        return [
+            Due(DueKey(run, node, tag), take.until / 1000, attempt, bytes.fromhex(body), take.owner)
+            for _, run, node, tag, attempt, body in found
+        ]
+
+    def close(self) -> None:
+        self.core.close()
+
+    def _execute(self, statement: Statement, piece: Sequence[Row]) -> sqlite3.Cursor:
+        return self._driver.execute(_render(statement, len(piece)), [value for row in piece for value in row])
+
+
+_OVERDUE = """
+SELECT json_group_array(json_array(due_at, lower(hex(run)), node, tag, attempt, hex(body))) FROM
+(SELECT * FROM segue_due WHERE part = ? AND due_at <= ? ORDER BY due_at LIMIT ?)
+"""
+_JSON: dict[Kind, str] = {"bytes": "hex(v)", "run": "lower(hex(v))", "integer": "v", "text": "v"}
+
+
+def pieces(rows: Sequence[Row]) -> Iterator[tuple[int, Sequence[Row]]]:
+    """Slices and where they begin. Their lengths are powers of two, so that few statements are ever prepared."""
+    start = 0
+    while start < len(rows):
+        size = min(PIECE, 1 << (len(rows) - start).bit_length() - 1)
+        yield start, rows[start : start + size]
+        start += size
+
+
+@lru_cache(maxsize=1024)
+def _render(statement: Statement, size: int) -> str:
+    """The statement with its table of `size` rows; a lookup gives one row with all that it found, as JSON."""
+    names, marks = [column.name for column in statement.columns], ",".join("?" * len(statement.columns))
+    if statement.gives is None:
+        return f"WITH k({','.join(names)}) AS (VALUES {','.join([f'({marks})'] * size)}) {statement.text}"
+    values = ",".join(f"({i},{marks})" for i in range(size))
+    found = f"SELECT json_group_array(json_array(i, {_JSON[statement.gives]})) FROM ({statement.text})"
+    return f"WITH k(i,{','.join(names)}) AS (VALUES {values}) {found}"

@@ -1,0 +1,100 @@
+"""The reference store: what every other store must do, in dictionaries. Each method is one step, hence atomic."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from itertools import count
+
+from anyio.lowlevel import checkpoint
+
+from segue.ports.store import Cell, CellKey, Committed, Due, DueKey, Join
+from segue_memory.shared import parse, shared
+
+Written = tuple[float, int, Due]
+
+
+class Part:
+    """One participant's rows. `queue` holds due rows as they were written; those that `due` does not hold are stale."""
+
+    def __init__(self) -> None:
+        self.cells: dict[CellKey, bytes] = {}
+        self.tallies: dict[Join, int] = {}
+        self.due: dict[DueKey, Written] = {}
+        self.queue: list[Written] = []
+        self.written = count()
+        self.bound: dict[tuple[str, str], str] = {}
+
+    def write(self, due: Due) -> None:
+        """Add or replace a due row."""
+        row = self.due[due.key] = (due.at, next(self.written), due)
+        heapq.heappush(self.queue, row)
+
+
+class MemoryStore:
+    """A participant's part of the store of a name."""
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
+
+    async def load(self, keys: Iterable[CellKey]) -> dict[CellKey, bytes]:
+        """The recorded values of those keys that exist."""
+        cells = self._part.cells
+        return {key: cells[key] for key in keys if key in cells}
+
+    async def commit(
+        self, cells: Sequence[Cell] = (), *, due: Sequence[Due] = (), done: Sequence[DueKey] = ()
+    ) -> Committed:
+        """Record cells by put-if-absent and count arrivals, write due rows, delete done ones."""
+        await checkpoint()
+        part, lost, touched = self._part, dict[CellKey, bytes](), set[Join]()
+        for cell in cells:
+            if cell.key in part.cells:
+                lost[cell.key] = part.cells[cell.key]
+                continue
+            part.cells[cell.key] = cell.value
+            for join in cell.joins:
+                part.tallies[join] = part.tallies.get(join, 0) + 1
+            touched.update(cell.joins)
+        for row in due:
+            part.write(row)
+        for key in done:
+            part.due.pop(key, None)
+        return Committed(lost, {join: part.tallies[join] for join in touched})
+
+    async def tally(self, joins: Sequence[Join]) -> dict[Join, int]:
+        """How many inputs have arrived at these joins."""
+        tallies = self._part.tallies
+        return {join: tallies[join] for join in joins if join in tallies}
+
+    async def bind(self, flow: str, runs: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Bind business keys to run ids by put-if-absent."""
+        await checkpoint()
+        return {key: self._part.bound.setdefault((flow, key), run) for key, run in runs}
+
+    async def find(self, flow: str, keys: Sequence[str]) -> dict[str, str]:
+        """The run ids of those keys that are bound."""
+        bound = self._part.bound
+        return {key: bound[flow, key] for key in keys if (flow, key) in bound}
+
+    async def claim(self, now: float, lease: float, limit: int, owner: str) -> list[Due]:
+        """Take up to `limit` rows that are due, oldest first, for the time of the lease."""
+        await checkpoint()
+        part, claimed = self._part, list[Due]()
+        while part.queue and part.queue[0][0] <= now and len(claimed) < limit:
+            row = heapq.heappop(part.queue)
+            due = row[2]
+            if part.due.get(due.key) is row:
+                claimed.append(due._replace(at=now + lease, owner=owner))
+        for due in claimed:
+            part.write(due)
+        return claimed
+
+    async def aclose(self) -> None:
+        """Nothing to close; the rows stay."""
+
+
+async def open_store(url: str, part: str) -> MemoryStore:
+    """Open a part of the store of a name."""
+    name, _ = parse(url)
+    return MemoryStore(shared("store", name, part, Part))
