@@ -52,7 +52,7 @@ __all__ = [
     "when",
 ]
 
-_LATER = {"hookimpl": "segue.hooks", "connect": "segue.runtime.client"}
+_LATER = {"hookimpl": "segue.hooks", "connect": "segue.compose"}
 """Names that load more than the declaration needs, so they are imported at their first use."""
 
 

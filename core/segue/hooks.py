@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import pluggy
@@ -28,6 +30,7 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 OpenTransport = Callable[[str, str], Awaitable[Transport]]
 OpenStore = Callable[[str, str], Awaitable[StateStore]]
+RunBroker = Callable[[Path], AbstractAsyncContextManager[str]]
 OpenJournal = Callable[[str], Awaitable[Journal]]
 
 
@@ -35,6 +38,7 @@ class Adapters:
     """Adapters by URL scheme, filled by `segue_register`."""
 
     def __init__(self) -> None:
+        self.brokers: dict[str, RunBroker] = {}
         self.transports: dict[str, OpenTransport] = {}
         self.stores: dict[str, OpenStore] = {}
         self.journals: dict[str, OpenJournal] = {}
@@ -46,6 +50,13 @@ class Adapters:
     def store(self, scheme: str, opener: OpenStore) -> None:
         """Register `opener(url, part)` for `scheme://` state stores; `part` names the participant."""
         self.stores[scheme] = opener
+
+    def broker(self, name: str, run: RunBroker) -> None:
+        """Register a broker that `segue dev` can run: `run(folder)` gives its URL while the context is open.
+
+        Entering raises `PluginError` if the broker's program is not installed.
+        """
+        self.brokers[name] = run
 
     def journal(self, scheme: str, opener: OpenJournal) -> None:
         """Register `opener(url)` for `scheme://` journals."""

@@ -114,7 +114,9 @@ def random_plan(size: int, seed: int, fan: int = 0) -> Plan:
         after = tuple(ups[:1]) if rng.random() < 0.2 and not fan else ()
         args = arguments(**{f"a{k}": Get(up) for k, up in enumerate(ups[len(after) :])}) or arguments(x=order())
         owner = f"service-{rng.randrange(9)}"
-        nodes.append(Node(f"n{i}", "step", owner, step=f"work_{len(args)}{args[0].name[0]}", args=args, guard=guard, after=after))
+        nodes.append(
+            Node(f"n{i}", "step", owner, step=f"work_{len(args)}{args[0].name[0]}", args=args, guard=guard, after=after)
+        )
         for up in ups:
             sinks.pop(up, None)
         sinks[f"n{i}"] = None
@@ -207,7 +209,9 @@ def test_mermaid_has_every_node_and_edge(plan: Plan) -> None:
     lines = mermaid(plan).splitlines()
     assert lines[0] == "flowchart LR"
     order_of = plan.index.order
-    nodes = [line for line in lines if re.match(r'  n\d+(\(\["[a-z]+"\]\)|\("[^"<>]*(<[^"]*)?"\)|\{\{"[^"]*"\}\})$', line)]
+    nodes = [
+        line for line in lines if re.match(r'  n\d+(\(\["[a-z]+"\]\)|\("[^"<>]*(<[^"]*)?"\)|\{\{"[^"]*"\}\})$', line)
+    ]
     assert len(nodes) == len(plan.nodes)
     arrows = {"data": "-->", "guard": "-.->", "order": "-.->"}
     drawn = {f"  n{order_of[e.up]} {arrows[e.carries]} n{order_of[e.down]}" for e in edges(plan)}

@@ -14,9 +14,9 @@ from segue.errors import DeclarationError
 from segue.model import types
 from segue.model.refs import Ref
 from segue.model.schemas import contracts
-from segue.model.signature import UNANNOTATED, Signature, site_of
+from segue.model.signature import UNANNOTATED, Misfit, Signature, site_of
 from segue.model.tracing import Draft, Trace, tracing
-from segue.model.values import Misfit, lower_result
+from segue.model.values import lower_result
 from segue.plan.graph import ENTRY, EXIT, RUN, Arg, Get, Node, Plan, Region, Value, gets_of, reads_of
 
 

@@ -21,6 +21,15 @@ UNANNOTATED: Any = inspect.Signature.empty
 """Return type of a flow that does not say it."""
 
 
+class Misfit(Exception):
+    """A value does not fit its type, or a call its parameters; who asked knows the place, and makes a `DeclarationError` of it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
 class Parameter(typing.NamedTuple):
     """A parameter: the name that travels, its type and default, and what the function itself calls it."""
 
@@ -73,7 +82,12 @@ class Signature:
             DeclarationError: One cannot.
         """
         for parameter in self.parameters:
-            types.check_wire(parameter.type, f"{where}: parameter {parameter.name!r} of {self.step}")
+            what = f"parameter {parameter.name!r} of {self.step}"
+            types.check_wire(parameter.type, f"{where}: {what}")
+            try:
+                msgspec.json.encode(None if parameter.required else parameter.default)
+            except (TypeError, ValueError) as error:
+                raise DeclarationError(f"{where}: the default of {what} cannot travel as JSON: {error}") from None
         if self.returns is not UNANNOTATED:
             types.check_wire(self.returns, f"{where}: the result of {self.step}")
 
@@ -81,7 +95,7 @@ class Signature:
         """Arguments by parameter name.
 
         Raises:
-            DeclarationError: One is missing, unknown, or given twice.
+            Misfit: One is missing, unknown, or given twice.
         """
         names = [parameter.name for parameter in self.parameters]
         if len(args) > len(names):
@@ -98,8 +112,8 @@ class Signature:
             raise self._misuse(f"argument {lacking[0]!r} is missing")
         return given
 
-    def _misuse(self, what: str) -> DeclarationError:
-        return DeclarationError(f"{here()}: {self.step} is called wrongly: {what}", f"it is declared as {self}")
+    def _misuse(self, what: str) -> Misfit:
+        return Misfit(f"{self.step} is called wrongly: {what}", f"it is declared as {self}")
 
     def decode_args(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments for the function, from JSON builtins; what is missing takes its default.
@@ -118,7 +132,7 @@ class Signature:
                 try:
                     found[local or name] = msgspec.convert(args[name], tp, str_keys=True)
                 except ValueError as error:
-                    raise InvalidInput(f"argument {_path(error, name)} of {self.step}") from None
+                    raise InvalidInput(f"argument {_explain(error, name, self.step)}") from None
             elif default is REQUIRED:
                 raise InvalidInput(f"argument {name!r} of {self.step} is missing", f"it is declared as {self}")
             else:
@@ -136,7 +150,7 @@ class Signature:
         """
         try:
             given = self.bind((), values)
-        except DeclarationError as error:
+        except Misfit as error:
             raise InvalidInput(error.message, error.hint) from None
         found = {}
         for parameter in self.parameters:
@@ -145,7 +159,7 @@ class Signature:
                 raw = msgspec.json.encode(value)
                 msgspec.json.decode(raw, type=parameter.type)
             except (TypeError, ValueError) as error:
-                raise InvalidInput(f"argument {_path(error, parameter.name)} of {self.step}") from None
+                raise InvalidInput(f"argument {_explain(error, parameter.name, self.step)}") from None
             found[parameter.name] = msgspec.json.decode(raw)
         return found
 
@@ -177,7 +191,7 @@ class Signature:
         try:
             return msgspec.convert(value, tp, str_keys=True)
         except ValueError as error:
-            raise InvalidInput(f"the result {_path(error, self.step)}") from None
+            raise InvalidInput(_explain(error, "the result", self.step)) from None
 
     @cached_property
     def _result_class(self) -> type | None:
@@ -189,10 +203,10 @@ class Signature:
         return msgspec.json.Decoder(self.returns)
 
 
-def _path(error: Exception, name: str) -> str:
-    """msgspec's message with the parameter in the place of `$`."""
-    text, _, path = str(error).rpartition(" - at `$")
-    return f"{name}{path.rstrip('`')}: {text}" if text else f"{name}: {error}"
+def _explain(error: Exception, name: str, step: str) -> str:
+    """msgspec's message, with the parameter in the place of `$`."""
+    text, found, path = str(error).rpartition(" - at `$")
+    return f"{name}{path.rstrip('`')} of {step}: {text if found else error}"
 
 
 def read_signature(fn: Callable[..., Any], service: str, name: str, what: str, need_return: bool) -> Signature:

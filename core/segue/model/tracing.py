@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
+
+import msgspec
 
 from segue.errors import DeclarationError
 from segue.model import types
 from segue.model.refs import Condition, Ref, Source, condition_of, is_ref, joined
-from segue.model.signature import Parameter, Signature
+from segue.model.signature import Misfit, Parameter, Signature
 from segue.model.site import here
-from segue.model.values import Misfit, lower
+from segue.model.values import lower
 from segue.names import RESERVED_NODES, check_name
 from segue.plan import graph
 
@@ -28,8 +29,7 @@ D = TypeVar("D")
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct):
     """A node as it was called: `owner` is empty for an `either`, whose owner its consumers tell."""
 
     id: str
@@ -42,8 +42,7 @@ class Draft:
     site: str
 
 
-@dataclass(slots=True)
-class Level:
+class Level(msgspec.Struct):
     """A `with` block: what it adds, and the condition of the `when` that has just ended in it, for `otherwise`."""
 
     guard: graph.Condition | None
@@ -51,17 +50,16 @@ class Level:
     ended: graph.Condition | None = None
 
 
-@dataclass(slots=True)
-class Trace:
+class Trace(msgspec.Struct):
     """The tracing of one flow body."""
 
     flow: str
-    drafts: list[Draft] = field(default_factory=list)
-    used: dict[tuple[str, str], Signature] = field(default_factory=dict)
-    sites: dict[str, str] = field(default_factory=dict)
-    counters: dict[str, int] = field(default_factory=dict)
-    skippable: set[str] = field(default_factory=set)
-    levels: list[Level] = field(default_factory=lambda: [Level(None, ())])
+    drafts: list[Draft] = []
+    used: dict[tuple[str, str], Signature] = {}
+    sites: dict[str, str] = {}
+    counters: dict[str, int] = {}
+    skippable: set[str] = set()
+    levels: list[Level] = msgspec.field(default_factory=lambda: [Level(None, ())])
     frozen: str = ""
 
     def parameter(self, parameter: Parameter) -> Any:
@@ -94,7 +92,10 @@ class Trace:
                 f"{here()}: step {what!r} of service {signature.service!r} is declared twice with other types, "
                 f"as {self.used[signature.service, what]} and as {signature}"
             )
-        given = signature.bind(args, kwargs)
+        try:
+            given = signature.bind(args, kwargs)
+        except Misfit as error:
+            raise DeclarationError(f"{here()}: {error.message}", error.hint) from None
         lowered = tuple(
             graph.Arg(p.name, self._lower(given[p.name], p.type, f"argument {p.name!r} of {what}"))
             for p in signature.parameters

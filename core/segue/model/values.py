@@ -9,19 +9,11 @@ import msgspec
 
 from segue.model import types
 from segue.model.refs import Condition, Ref, label
+from segue.model.signature import Misfit
 from segue.plan.graph import Const, Fields, Get, Items, Value
 
 if TYPE_CHECKING:
     from segue.model.tracing import Trace
-
-
-class Misfit(Exception):
-    """A value does not fit its type; who asked knows the place, and makes a `DeclarationError` of it."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
 
 
 def lower(trace: Trace, value: object, target: types.Type, what: str) -> Value:

@@ -72,6 +72,9 @@ class _Comparison:
                 if name and name not in known:
                     return f"{at}the type {name} that is {side} is not described"
             return self.compare(_resolved(writer, self.written), _resolved(reader, self.read), at)
+        values = _values(writer)
+        if values is not None and len(values) > 1:
+            return next(filter(None, (self.compare({"const": value}, reader, at) for value in values)), "")
         for keyword in ("anyOf", "oneOf"):
             if keyword in writer:
                 return next(filter(None, (self.compare(choice, reader, at) for choice in writer[keyword])), "")
@@ -97,7 +100,7 @@ class _Comparison:
         values = _values(writer)
         if values is not None:
             odd = [value for value in values if not _takes(reader, value)]
-            return f"{at}{_json(odd[0])} is given and not taken" if odd else ""
+            return f"{at}{_json(odd[0])} is given, {_brief(reader)} is taken" if odd else ""
         if _values(reader) is not None:
             return f"{at}{_brief(writer)} is given, {_brief(reader)} is taken"
         given, taken = _types(writer), _types(reader)
@@ -128,13 +131,13 @@ class _Comparison:
         given, taken = writer.get("properties", {}), reader.get("properties", {})
         rest_given = writer.get("additionalProperties", "properties" not in writer)
         rest_taken = reader.get("additionalProperties", True)
-        for name in reader.get("required", ()):
-            if name not in writer.get("required", ()):
-                return f"{at}field {name!r} is required and {'may be missing' if name in given else 'not given'}"
         for name, schema in given.items():
             found = self.compare(schema, taken.get(name, rest_taken), f"{at}field {name!r}: ")
             if found:
                 return found
+        for name in reader.get("required", ()):
+            if name not in writer.get("required", ()):
+                return f"{at}field {name!r} is required and {'may be missing' if name in given else 'not given'}"
         if rest_given is False:
             return ""
         for name in sorted(taken.keys() - given.keys()):

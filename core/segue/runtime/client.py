@@ -6,7 +6,7 @@ effort, so whoever awaits a result also asks the home now and then.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -16,6 +16,7 @@ import msgspec
 from anyio.abc import TaskGroup, TaskStatus
 
 from segue.errors import (
+    ConfigError,
     NotAccepted,
     PayloadTooLarge,
     ResultTimeout,
@@ -27,12 +28,14 @@ from segue.errors import (
 from segue.model.flow import Flow
 from segue.plan.graph import Plan
 from segue.plan.projection import MODES, Mode, holder
+from segue.ports.journal import Journal
 from segue.ports.transport import Message
 from segue.runtime.ids import check_run_id, new_run_id
 from segue.runtime.input import bind, key_of
 from segue.runtime.participant import ENVELOPE_ROOM
 from segue.runtime.serving import Wiring
 from segue.runtime.starter import Starter
+from segue.runtime.where import RunView, where
 from segue.wire import envelope, requests
 from segue.wire.envelope import Ended
 from segue.wire.records import FlowRecord
@@ -127,9 +130,14 @@ class Client:
     Args:
         wiring: Transport, catalog and the rest.
         tasks: Where its background work runs.
+        open_journal: Opens the journal, at the first `where`.
     """
 
-    def __init__(self, wiring: Wiring, tasks: TaskGroup) -> None:
+    def __init__(
+        self, wiring: Wiring, tasks: TaskGroup, open_journal: Callable[[], Awaitable[Journal]] | None = None
+    ) -> None:
+        self._open_journal = open_journal
+        self._journal: Journal | None = None
         self._wiring = wiring
         self._tasks = tasks
         self._starter = Starter(wiring, tasks)
@@ -198,6 +206,27 @@ class Client:
                 return RunHandle(self, Accepted(reply.run, mode, True), name, key, _returns(flow))
         raise UnknownRun(f"no run of {name!r} has the key {key!r}")
 
+    async def where(self, text: str) -> RunView:
+        """Where a run is: every node of its plan with its state.
+
+        Args:
+            text: Its key, its id, or a unique fragment of either.
+
+        Raises:
+            UnknownRun: Nothing fits.
+            AmbiguousRun: Several runs fit.
+        """
+        if self._open_journal is None:
+            raise ConfigError("this client has no journal to look into", "open it with segue.connect(journal=...)")
+        if self._journal is None:
+            self._journal = await self._open_journal()
+        return await where(self._journal, text, self._wiring.transport)
+
+    async def aclose(self) -> None:
+        """Close what this client opened."""
+        if self._journal is not None:
+            await self._journal.aclose()
+
     def end_of(self, run: str) -> _End:
         """Where the end of a run will be known."""
         end = self._ends.get(run)
@@ -264,10 +293,19 @@ def _causes(ended: Ended) -> str:
 
 
 @asynccontextmanager
-async def client(wiring: Wiring) -> AsyncIterator[Client]:
-    """A client over an open wiring."""
+async def client(
+    wiring: Wiring, open_journal: Callable[[], Awaitable[Journal]] | None = None
+) -> AsyncIterator[Client]:
+    """A client over an open wiring.
+
+    Args:
+        wiring: Transport, catalog and the rest.
+        open_journal: Opens the journal, at the first `where`.
+    """
     async with anyio.create_task_group() as tasks:
+        found = Client(wiring, tasks, open_journal)
         try:
-            yield Client(wiring, tasks)
+            yield found
         finally:
             tasks.cancel_scope.cancel()
+            await found.aclose()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import traceback
+from collections import deque
+from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import partial
@@ -62,7 +64,10 @@ class Timeout(TimeoutError):
 
 
 class Executor:
-    """Runs jobs of one service in a task group and puts what they return into the participant's inbox.
+    """Runs jobs of one service and puts what they return into the participant's inbox.
+
+    Workers are tasks that live on: a job costs no task of its own. A worker that takes a job wakes the next one if jobs
+    are left, so that steps which wait run side by side, and steps which never wait run one after the other in one worker.
 
     Args:
         host: The participant.
@@ -73,18 +78,41 @@ class Executor:
     def __init__(self, host: Participant, steps: dict[str, Step[..., Any]], concurrency: int) -> None:
         self._host = host
         self._steps = steps
-        self._limit = anyio.CapacityLimiter(concurrency)
+        self._concurrency = concurrency
         self._threads = anyio.CapacityLimiter(concurrency)
         self._observed = bool(plugins().hook.segue_step_finished.get_hookimpls())
+        self._queue: deque[Job] = deque()
+        self._idle: list[anyio.Event] = []
+        self._workers = 0
+        self._waking = False
 
-    def start(self, tasks: TaskGroup, job: Job) -> None:
-        """Run an attempt in the background."""
-        tasks.start_soon(self._run, job)
+    def start(self, tasks: TaskGroup, jobs: Iterable[Job]) -> None:
+        """Run attempts in the background."""
+        self._queue.extend(jobs)
+        self._wake(tasks)
 
-    async def _run(self, job: Job) -> None:
-        async with self._limit:
-            began = self._host.now()
-            self._host.put(await self._attempt(job, began))
+    def _wake(self, tasks: TaskGroup) -> None:
+        if not self._queue or self._waking:
+            return
+        if self._idle:
+            self._idle.pop().set()
+        elif self._workers < self._concurrency:
+            self._workers += 1
+            tasks.start_soon(self._work, tasks)
+        else:
+            return
+        self._waking = True
+
+    async def _work(self, tasks: TaskGroup) -> None:
+        while True:
+            self._waking = False
+            while self._queue:
+                job = self._queue.popleft()
+                self._wake(tasks)
+                self._host.put(await self._attempt(job, self._host.now()))
+            rest = anyio.Event()
+            self._idle.append(rest)
+            await rest.wait()
 
     async def _attempt(self, job: Job, began: datetime) -> Returned:
         node = job.run.plan.index.nodes[job.key.node]
@@ -117,20 +145,25 @@ class Executor:
 
     async def _call(self, step: Step[..., Any], job: Job) -> bytes:
         args = step.decode_args(job.args)
-        with anyio.move_on_after(step.timeout) as scope:
-            if step.is_async:
-                value = await step.fn(**args)
-            else:
-                call = partial(step.fn, **args)
-                value = await anyio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
-        if scope.cancelled_caught:
-            raise Timeout(f"{step.name} took longer than {step.timeout:g} s")
+        if step.timeout is None:
+            value = await self._execute(step, args)
+        else:
+            with anyio.move_on_after(step.timeout) as scope:
+                value = await self._execute(step, args)
+            if scope.cancelled_caught:
+                raise Timeout(f"{step.name} took longer than {step.timeout:g} s")
         data = step.encode_result(value)
         if len(data) > self._host.max_event:
             raise PayloadTooLarge(
                 f"{step.name} returned {len(data):,} bytes; the transport takes {self._host.max_event:,}"
             )
         return data
+
+    async def _execute(self, step: Step[..., Any], args: dict[str, Any]) -> Any:
+        if step.is_async:
+            return await step.fn(**args)
+        call = partial(step.fn, **args)
+        return await anyio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
 
     def _failed(self, step: Step[..., Any], job: Job, began: datetime, error: Exception, parent: str) -> Returned:
         message = error.message if isinstance(error, SegueError) else str(error)

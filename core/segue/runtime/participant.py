@@ -88,6 +88,7 @@ class Participant:
         self.running: dict[CellKey, Job] = {}
         self.done: list[DueKey] = []
         self.seen = Seen()
+        self.counts = Counts()
         self.reader = Reader(self)
         self.reception = Reception(self)
         self.overdue = DueRows(self)
@@ -211,6 +212,15 @@ class Participant:
     async def _drain(self) -> None:
         while self.running or self._inbox:
             await anyio.sleep(0.02)
+
+
+class Counts:
+    """What a participant did since it started, for progress lines."""
+
+    __slots__ = ("calls", "ended", "events", "started")
+
+    def __init__(self) -> None:
+        self.events = self.calls = self.started = self.ended = 0
 
 
 class Seen:

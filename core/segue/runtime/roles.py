@@ -123,7 +123,8 @@ class ServiceRole:
         for job in jobs:
             job.since = now
             turn.host.running[job.cell] = job
-            self.executor.start(self.tasks, job)
+        if jobs:
+            self.executor.start(self.tasks, jobs)
 
 
 class _Sets(NamedTuple):

@@ -342,7 +342,12 @@ class Turn:
             for ticket in item.job.tickets:
                 ticket.holds -= 1
                 self.held.append(ticket)
+        counts = self.host.counts
+        counts.events += len(self.seen)
+        counts.calls += len(self.jobs)
+        counts.ended += len(self.ended)
         for start in starts:
+            counts.started += 1
             start.done.set()
         for run, event in self.ended:
             self.host.report(run, event)

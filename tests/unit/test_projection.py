@@ -1,0 +1,150 @@
+"""Projection and subjects: who hears what, in each mode."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from segue.plan.graph import ENTRY, EXIT, RUN, Arg, Compare, Const, Get, Node, Plan, Region
+from segue.plan.projection import COORDINATOR, Emission, Projection, holder, participants, project
+from segue.ports.transport import matches
+from segue.testing.graphs import workflow_like
+from segue.wire.subjects import OBSERVER, Subjects
+
+
+def order_flow() -> Plan:
+    """charge and reserve in parallel; review if dear, by the office; notify after all of it."""
+    dear = Compare(">", Get("charge", ("amount",)), Const(1000))
+    nodes = (
+        Node(ENTRY, "entry", "shop"),
+        Node("charge", "step", "payments", step="charge", args=(Arg("order", Get(ENTRY, ("order",))),)),
+        Node("reserve", "step", "inventory", step="reserve", args=(Arg("order", Get(ENTRY, ("order",))),)),
+        Node("review", "step", "office", step="review", guard=dear, after=(ENTRY,)),
+        Node("pick", "either", "office", args=(Arg("a", Get("review")), Arg("b", Get("charge")))),
+        Node("notify", "step", "shop", step="notify", args=(Arg("receipt", Get("pick")),), after=("reserve",)),
+        Node(EXIT, "exit", "shop", args=(Arg("result", Get("notify")),), after=("notify",)),
+    )
+    return Plan("place_order", "shop", nodes, (Region(RUN, ENTRY, EXIT),), (), {}, (), {})
+
+
+PROJECTIONS = {
+    "payments": Projection("payments", ("charge",), (ENTRY,), (Emission("charge", ("office",)),)),
+    "inventory": Projection("inventory", ("reserve",), (ENTRY,), (Emission("reserve", ("shop",)),)),
+    # The guard's read is a subscription; review is heard at home, and published since it is a step.
+    "office": Projection(
+        "office", ("review", "pick"), (ENTRY, "charge"), (Emission("review", ()), Emission("pick", ("shop",)))
+    ),
+    "shop": Projection(
+        "shop",
+        (ENTRY, "notify", EXIT),
+        ("reserve", "pick"),
+        (Emission(ENTRY, ("payments", "inventory", "office")), Emission("notify", ()), Emission(EXIT, ())),
+    ),
+    "email": Projection("email", (), (), ()),
+}
+
+
+@pytest.mark.parametrize("service", PROJECTIONS)
+def test_a_service_gets_exactly_its_part(service: str) -> None:
+    assert project(order_flow(), service) == PROJECTIONS[service]
+
+
+def test_gateways_that_nobody_else_hears_keep_silent() -> None:
+    flow = order_flow()
+    own = tuple(Node(**{**_fields(node), "owner": "shop"}) for node in flow.nodes)
+    alone = Plan("place_order", "shop", own, flow.regions, (), {}, (), {})
+    assert [emission.node for emission in project(alone, "shop").emits] == [
+        ENTRY,
+        "charge",
+        "reserve",
+        "review",
+        "notify",
+        EXIT,
+    ]
+
+
+def _fields(node: Node) -> dict[str, object]:
+    return {name: getattr(node, name) for name in node.__struct_fields__}
+
+
+def test_every_node_has_one_decider_in_each_mode() -> None:
+    flow = workflow_like(random.Random(3), 200)
+    parts = [project(flow, service).nodes for service in participants(flow, "choreographed")]
+    assert sorted(name for nodes in parts for name in nodes) == sorted(flow.index.nodes)
+    assert participants(flow, "orchestrated") == (COORDINATOR,)
+
+
+def test_starts_go_to_the_holder() -> None:
+    assert holder(order_flow(), "choreographed") == "shop"
+    assert holder(order_flow(), "orchestrated") == COORDINATOR
+
+
+SUBJECTS = Subjects("acme")
+
+
+@pytest.mark.parametrize(
+    ("service", "heard"),
+    [
+        ("payments", ("acme.c.place_order.run.started",)),
+        ("office", ("acme.c.place_order.run.started", "acme.c.place_order.charge.*")),
+        ("shop", ("acme.c.place_order.reserve.*", "acme.c.place_order.pick.*")),
+        ("email", ()),
+    ],
+)
+def test_subscriptions_of_a_service(service: str, heard: tuple[str, ...]) -> None:
+    assert SUBJECTS.heard(order_flow(), service) == heard
+
+
+def test_the_grammar_of_subjects() -> None:
+    assert SUBJECTS.event("orchestrated", "place_order", "charge", "completed") == "acme.o.place_order.charge.completed"
+    assert SUBJECTS.event("choreographed", "place_order", RUN, "ended") == "acme.c.place_order.run.ended"
+    assert SUBJECTS.command("payments", "charge") == "acme.do.payments.charge"
+    assert SUBJECTS.requests("shop") == "acme.to.shop"
+    assert Subjects().command("a", "b") == "segue.do.a.b"
+
+
+@pytest.mark.parametrize("mode", ["orchestrated", "choreographed"])
+@pytest.mark.parametrize("namespace", ["acme", "o", "c", "c-o"])
+def test_the_mode_is_read_off_the_subject(mode, namespace) -> None:
+    subjects = Subjects(namespace)
+    assert subjects.mode(subjects.event(mode, "o", "c", "completed")) == mode
+    assert subjects.mode(subjects.event(mode, "c", "o", "completed")) == mode
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "coordinator", "hearer"),
+    [
+        ("orchestrated", "completed", True, False),
+        ("orchestrated", "failed", True, False),
+        ("orchestrated", "skipped", False, False),
+        ("orchestrated", "attempt.failed", False, False),
+        ("choreographed", "completed", False, True),
+        ("choreographed", "skipped", False, True),
+        ("choreographed", "aborted", False, True),
+        ("choreographed", "attempt.failed", False, False),
+    ],
+)
+def test_who_hears_an_event(mode, kind: str, coordinator: bool, hearer: bool) -> None:
+    subject = SUBJECTS.event(mode, "place_order", "charge", kind)
+
+    def hears(patterns: tuple[str, ...]) -> bool:
+        return any(matches(pattern, subject) for pattern in patterns)
+
+    assert hears(SUBJECTS.events_of(COORDINATOR)) is coordinator
+    assert hears(SUBJECTS.heard(order_flow(), "office")) is hearer
+    assert hears(SUBJECTS.events_of(OBSERVER))
+    assert not hears(SUBJECTS.commands_of("payments"))
+    assert not hears(SUBJECTS.heard(order_flow(), "shop"))
+
+
+def test_ends_are_heard_in_both_modes_and_are_no_start() -> None:
+    for mode in ("orchestrated", "choreographed"):
+        assert matches(SUBJECTS.ended("place_order"), SUBJECTS.event(mode, "place_order", RUN, "ended"))
+        assert not matches(SUBJECTS.ended("place_order"), SUBJECTS.event(mode, "place_order", RUN, "started"))
+        assert not matches(SUBJECTS.ended("place_order"), SUBJECTS.event(mode, "other", RUN, "ended"))
+
+
+def test_commands_reach_their_service_only() -> None:
+    assert matches(SUBJECTS.commands_of("payments")[0], SUBJECTS.command("payments", "charge"))
+    assert not matches(SUBJECTS.commands_of("office")[0], SUBJECTS.command("payments", "charge"))
