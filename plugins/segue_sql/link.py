@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import Connection
 
 from segue.ports.store import Due
-from segue_sql.statements import Statement, StoreStatements
+from segue_sql.statements import Lookup, Statement, StoreStatements
 
 Row = Sequence[object]
 
@@ -39,7 +39,7 @@ class Link(Protocol):
         """Run a statement over rows that are sorted by their key."""
         ...
 
-    def lookup(self, statement: Statement, rows: Sequence[Row]) -> dict[int, Any]:
+    def lookup(self, lookup: Lookup, rows: Sequence[Row]) -> dict[int, Any]:
         """What a lookup finds, by the number of the row."""
         ...
 
@@ -47,7 +47,15 @@ class Link(Protocol):
         """Insert the cells that are not there yet; the recorded values of those that are, by the number of the row."""
         ...
 
-    def claim(self, statements: StoreStatements, part: int, take: Take) -> list[Due]:
+    def delete_due(self, part: int, rows: Sequence[Row]) -> None:
+        """Delete the due rows of these (run, node, tag)."""
+        ...
+
+    def overdue(self, part: int, now: int) -> bool:
+        """Whether there is something to claim."""
+        ...
+
+    def claim(self, statements: StoreStatements, take: Take) -> list[Due]:
         """Move overdue rows, within a transaction."""
         ...
 

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 from segue.errors import PluginError
 from segue.ports.store import Due, DueKey
 from segue_sql.link import Database, Link, Row, Take
-from segue_sql.statements import Kind, Statement, StoreStatements
+from segue_sql.statements import Column, Kind, Lookup, Statement, StoreStatements
 
 _CONNECT = {
     "application_name": "segue",
@@ -90,20 +90,20 @@ class PostgresLink:
 
     def execute(self, statement: Statement, rows: Sequence[Row]) -> None:
         if rows:
-            self._execute(_render(statement), rows)
+            self._execute(_change(statement), rows)
 
-    def lookup(self, statement: Statement, rows: Sequence[Row]) -> dict[int, Any]:
+    def lookup(self, lookup: Lookup, rows: Sequence[Row]) -> dict[int, Any]:
         if not rows:
             return {}
-        found = self._execute(_render(statement), rows).fetchall()
-        if statement.gives == "run":
+        found = self._execute(_select(lookup), rows).fetchall()
+        if lookup.gives == "run":
             return {i - 1: value.hex for i, value in found}
         return {i - 1: value for i, value in found}
 
     def insert_cells(self, statements: StoreStatements, rows: Sequence[Row]) -> dict[int, Any]:
         if not rows:
             return {}
-        cursor = self._execute(_render(statements.cells) + _UNLESS_THERE, rows)
+        cursor = self._execute(_change(statements.cells) + _UNLESS_THERE, rows)
         if cursor.rowcount == len(rows):
             return {}
         inserted = {(run.hex, *rest) for run, *rest in cursor.fetchall()}
@@ -111,9 +111,16 @@ class PostgresLink:
         found = self.lookup(statements.load, [rows[i][:-1] for i in there])
         return {there[i]: value for i, value in found.items()}
 
-    def claim(self, statements: StoreStatements, part: int, take: Take) -> list[Due]:
+    def delete_due(self, part: int, rows: Sequence[Row]) -> None:
+        if rows:
+            self._execute(_DELETE, [(part, *row) for row in rows])
+
+    def overdue(self, part: int, now: int) -> bool:
+        return bool(self._driver.execute(_IS_OVERDUE, (part, now)).fetchall())
+
+    def claim(self, statements: StoreStatements, take: Take) -> list[Due]:
         cursor = self._driver.cursor(binary=True)
-        cursor.execute(_CLAIM, (part, take.now, take.limit, take.until, take.owner))
+        cursor.execute(_CLAIM, (statements.part, take.now, take.limit, take.until, take.owner))
         found = sorted(cursor.fetchall())
         return [
             Due(DueKey(run.hex, node, tag), take.until / 1000, attempt, body, take.owner)
@@ -139,6 +146,7 @@ UPDATE segue_due d SET due_at = %s, owner = %s FROM c
 WHERE d.part = c.part AND d.run = c.run AND d.node = c.node AND d.tag = c.tag
 RETURNING c.due_at, d.run, d.node, d.tag, d.attempt, d.body
 """
+_IS_OVERDUE = "SELECT 1 FROM segue_due WHERE part = %s AND due_at <= %s LIMIT 1"
 _CASTS: dict[Kind, str] = {
     "text": "j->>{i}",
     "integer": "(j->>{i})::bigint",
@@ -147,10 +155,27 @@ _CASTS: dict[Kind, str] = {
 }
 
 
-@lru_cache(maxsize=1024)
-def _render(statement: Statement) -> str:
-    """The statement with its table, which is the parameter."""
-    names = ", ".join(column.name for column in statement.columns)
-    values = ", ".join(_CASTS[column.kind].format(i=i) for i, column in enumerate(statement.columns))
+def _rows(columns: Sequence[Column]) -> str:
+    """The table k, which is the parameter. Materialized, so that the planner cannot look into it."""
+    names = ", ".join(column.name for column in columns)
+    values = ", ".join(_CASTS[column.kind].format(i=i) for i, column in enumerate(columns))
     rows = f"SELECT r.i, {values} FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS r(j, i)"
-    return f"WITH k(i, {names}) AS ({rows}) {statement.text}"
+    return f"WITH k(i, {names}) AS MATERIALIZED ({rows})"
+
+
+@lru_cache(maxsize=1024)
+def _change(statement: Statement) -> str:
+    return f"{_rows(statement.columns)} {statement.text}"
+
+
+@lru_cache(maxsize=1024)
+def _select(lookup: Lookup) -> str:
+    """With a limit in it, a lateral join stays what it is: one search of the index for each row of k."""
+    found = f"SELECT {lookup.value} AS v FROM {lookup.table} t WHERE {lookup.where} LIMIT 1"
+    return f"{_rows(lookup.columns)} SELECT k.i, t.v FROM k CROSS JOIN LATERAL ({found}) t"
+
+
+_DELETE = (
+    _rows([Column("part", "integer"), Column("uuid", "run"), Column("node", "text"), Column("tag", "text")])
+    + " DELETE FROM segue_due d USING k WHERE d.part = k.part AND d.run = k.uuid AND d.node = k.node AND d.tag = k.tag"
+)

@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 from segue.errors import PluginError, StoreError
 from segue.ports.store import Due, DueKey
 from segue_sql.link import Database, Link, Row, Take
-from segue_sql.statements import Kind, Statement, StoreStatements
+from segue_sql.statements import Kind, Lookup, Statement, StoreStatements
 
 BUSY_SECONDS = 10.0
 """How long to wait for another process's transaction."""
@@ -117,30 +117,39 @@ class SqliteLink:
 
     def execute(self, statement: Statement, rows: Sequence[Row]) -> None:
         for _, piece in pieces(rows):
-            self._execute(statement, piece)
+            self._execute(_change(statement, len(piece)), piece)
 
-    def lookup(self, statement: Statement, rows: Sequence[Row]) -> dict[int, Any]:
+    def lookup(self, lookup: Lookup, rows: Sequence[Row]) -> dict[int, Any]:
         found: dict[int, Any] = {}
-        convert = bytes.fromhex if statement.gives == "bytes" else None
         for start, piece in pieces(rows):
-            [(text,)] = self._execute(statement, piece)
-            for i, value in _pairs.decode(text):
-                found[start + i] = convert(value) if convert else value
+            [(text,)] = self._execute(_select(lookup, len(piece)), piece)
+            if lookup.gives == "bytes":
+                found |= {start + i: bytes.fromhex(value) for i, value in _pairs.decode(text)}
+            else:
+                found |= {start + i: value for i, value in _pairs.decode(text)}
         return found
 
     def insert_cells(self, statements: StoreStatements, rows: Sequence[Row]) -> dict[int, Any]:
         there: dict[int, Any] = {}
         for start, piece in pieces(rows):
             try:
-                self._execute(statements.cells, piece)
+                self._execute(_change(statements.cells, len(piece)), piece)
             except sqlite3.IntegrityError:
                 found = self.lookup(statements.load, [row[:-1] for row in piece])
                 self.execute(statements.cells, [row for i, row in enumerate(piece) if i not in found])
                 there |= {start + i: value for i, value in found.items()}
         return there
 
-    def claim(self, statements: StoreStatements, part: int, take: Take) -> list[Due]:
-        [(text,)] = self._driver.execute(_OVERDUE, (part, take.now, take.limit))
+    def delete_due(self, part: int, rows: Sequence[Row]) -> None:
+        for _, piece in pieces(rows):
+            places = ",".join(["(?,?,?)"] * len(piece))
+            self._execute(_DELETE.format(part=part, places=places), piece)
+
+    def overdue(self, part: int, now: int) -> bool:
+        return bool(self._driver.execute(_IS_OVERDUE, (part, now)).fetchall())
+
+    def claim(self, statements: StoreStatements, take: Take) -> list[Due]:
+        [(text,)] = self._driver.execute(_OVERDUE, (statements.part, take.now, take.limit))
         found = sorted(_dues.decode(text))
         rows = [
             (bytes.fromhex(run), node, tag, take.until, take.owner, attempt, bytes.fromhex(body))
@@ -155,15 +164,20 @@ class SqliteLink:
     def close(self) -> None:
         self.core.close()
 
-    def _execute(self, statement: Statement, piece: Sequence[Row]) -> sqlite3.Cursor:
-        return self._driver.execute(_render(statement, len(piece)), [value for row in piece for value in row])
+    def _execute(self, text: str, piece: Sequence[Row]) -> sqlite3.Cursor:
+        return self._driver.execute(text, [value for row in piece for value in row])
 
 
+_DELETE = """
+WITH k(run, node, tag) AS (VALUES {places})
+DELETE FROM segue_due WHERE part = {part} AND (run, node, tag) IN (SELECT run, node, tag FROM k)
+"""
+_IS_OVERDUE = "SELECT 1 FROM segue_due WHERE part = ? AND due_at <= ? LIMIT 1"
 _OVERDUE = """
 SELECT json_group_array(json_array(due_at, lower(hex(run)), node, tag, attempt, hex(body))) FROM
 (SELECT * FROM segue_due WHERE part = ? AND due_at <= ? ORDER BY due_at LIMIT ?)
 """
-_JSON: dict[Kind, str] = {"bytes": "hex(v)", "run": "lower(hex(v))", "integer": "v", "text": "v"}
+_JSON: dict[Kind, str] = {"bytes": "hex({})", "run": "lower(hex({}))", "integer": "{}", "text": "{}"}
 
 
 def pieces(rows: Sequence[Row]) -> Iterator[tuple[int, Sequence[Row]]]:
@@ -176,11 +190,20 @@ def pieces(rows: Sequence[Row]) -> Iterator[tuple[int, Sequence[Row]]]:
 
 
 @lru_cache(maxsize=1024)
-def _render(statement: Statement, size: int) -> str:
-    """The statement with its table of `size` rows; a lookup gives one row with all that it found, as JSON."""
-    names, marks = [column.name for column in statement.columns], ",".join("?" * len(statement.columns))
-    if statement.gives is None:
-        return f"WITH k({','.join(names)}) AS (VALUES {','.join([f'({marks})'] * size)}) {statement.text}"
-    values = ",".join(f"({i},{marks})" for i in range(size))
-    found = f"SELECT json_group_array(json_array(i, {_JSON[statement.gives]})) FROM ({statement.text})"
-    return f"WITH k(i,{','.join(names)}) AS (VALUES {values}) {found}"
+def _change(statement: Statement, size: int) -> str:
+    names = ",".join(column.name for column in statement.columns)
+    row = f"({','.join('?' * len(statement.columns))})"
+    return f"WITH k({names}) AS (VALUES {','.join([row] * size)}) {statement.text}"
+
+
+@lru_cache(maxsize=1024)
+def _select(lookup: Lookup, size: int) -> str:
+    """One row with all that is found, as JSON. A cross join is the one that SQLite does not turn round."""
+    names = ",".join(column.name for column in lookup.columns)
+    marks = ",?" * len(lookup.columns)
+    values = ",".join(f"({i}{marks})" for i in range(size))
+    value = _JSON[lookup.gives].format(lookup.value)
+    return (
+        f"WITH k(i,{names}) AS (VALUES {values}) SELECT json_group_array(json_array(k.i, {value})) "
+        f"FROM k CROSS JOIN {lookup.table} t WHERE {lookup.where}"
+    )

@@ -4,8 +4,8 @@ Each reads its rows from a table `k`, which every database brings in its own way
 instead of many executions: not for the server's sake, but because a driver gives up the interpreter's lock at every
 execution, and with a busy event loop each time may cost a switch interval (5 ms) to get it back.
 
-`k` drives every statement: `CROSS JOIN` keeps SQLite from scanning the table instead, and rows are looked up by the
-whole primary key.
+`k` must drive every statement, and each of its rows must find its row by the whole primary key, whatever a planner
+believes of the tables. How that is said differs, so a lookup is kept in parts.
 """
 
 from __future__ import annotations
@@ -23,19 +23,27 @@ class Column(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """A statement over the table `k`.
-
-    A *lookup* selects `k.i` (the number of the row) and one value, whose kind is `gives`.
-    """
+    """A statement that changes a table, over the rows of k."""
 
     text: str
     columns: tuple[Column, ...]
-    gives: Kind | None = None
 
 
-def statement(text: str, columns: str, gives: Kind | None = None) -> Statement:
-    """A statement; `columns` are the names of k's columns."""
-    return Statement(text, tuple(Column(name, _KINDS.get(name, "text")) for name in columns.split()), gives)
+class Lookup(NamedTuple):
+    """For each row of k at most one row of a table: `where` names its whole primary key.
+
+    `gives` is what kind of value comes of it.
+    """
+
+    value: str
+    table: str
+    where: str
+    columns: tuple[Column, ...]
+    gives: Kind
+
+
+def _columns(names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, _KINDS.get(name, "text")) for name in names.split())
 
 
 _KINDS: dict[str, Kind] = {
@@ -52,74 +60,63 @@ _KINDS: dict[str, Kind] = {
     "ended": "integer",
     "at": "integer",
 }
-_SAME_NODE = "{t}.part = {part} AND {t}.run = k.uuid AND {t}.node = k.node AND {t}.tag = k.tag"
 
 
 class StoreStatements:
     """The statements of one participant's part."""
 
     def __init__(self, part: int) -> None:
-        def same(table: str) -> str:
-            return _SAME_NODE.format(t=table, part=part)
-
-        cell_key, place = "uuid node tag rev cell_kind", "uuid node tag"
-        self.load = statement(
-            f"SELECT k.i AS i, c.value AS v FROM k CROSS JOIN segue_cell c "
-            f"WHERE {same('c')} AND c.rev = k.rev AND c.kind = k.cell_kind",
-            cell_key,
+        self.part = part
+        place = "uuid node tag"
+        same_place = f"t.part = {part} AND t.run = k.uuid AND t.node = k.node AND t.tag = k.tag"
+        self.load = Lookup(
+            "t.value",
+            "segue_cell",
+            f"{same_place} AND t.rev = k.rev AND t.kind = k.cell_kind",
+            _columns(f"{place} rev cell_kind"),
             "bytes",
         )
-        self.cells = statement(
+        self.cells = Statement(
             "INSERT INTO segue_cell (part, run, node, tag, rev, kind, value) "
             f"SELECT {part}, uuid, node, tag, rev, cell_kind, value FROM k WHERE true",
-            f"{cell_key} value",
+            _columns(f"{place} rev cell_kind value"),
         )
-        self.count = statement(
+        self.count = Statement(
             "INSERT INTO segue_tally (part, run, node, tag, rev, n) "
             f"SELECT {part}, uuid, node, tag, rev, n FROM k WHERE true "
             "ON CONFLICT (part, run, node, tag, rev) DO UPDATE SET n = segue_tally.n + excluded.n",
-            f"{place} rev n",
+            _columns(f"{place} rev n"),
         )
-        self.tally = statement(
-            f"SELECT k.i AS i, t.n AS v FROM k CROSS JOIN segue_tally t WHERE {same('t')} AND t.rev = k.rev",
-            f"{place} rev",
-            "integer",
+        self.tally = Lookup(
+            "t.n", "segue_tally", f"{same_place} AND t.rev = k.rev", _columns(f"{place} rev"), "integer"
         )
-        self.due = statement(
+        self.due = Statement(
             "INSERT INTO segue_due (part, run, node, tag, due_at, owner, attempt, body) "
             f"SELECT {part}, uuid, node, tag, due_at, owner, attempt, body FROM k WHERE true "
             "ON CONFLICT (part, run, node, tag) DO UPDATE SET due_at = excluded.due_at, owner = excluded.owner, "
             "attempt = excluded.attempt, body = excluded.body",
-            f"{place} due_at owner attempt body",
+            _columns(f"{place} due_at owner attempt body"),
         )
-        self.done = statement(
-            f"DELETE FROM segue_due WHERE part = {part} AND (run, node, tag) IN (SELECT uuid, node, tag FROM k)", place
-        )
-        self.overdue = statement(
-            "SELECT k.i AS i, 1 AS v FROM k "
-            f"WHERE EXISTS (SELECT 1 FROM segue_due d WHERE d.part = {part} AND d.due_at <= k.due_at)",
-            "due_at",
-            "integer",
-        )
-        self.bind = statement(
+        self.bind = Statement(
             "INSERT INTO segue_key (part, flow, key, run) "
             f"SELECT {part}, flow, key, uuid FROM k WHERE true ON CONFLICT DO NOTHING",
-            "flow key uuid",
+            _columns("flow key uuid"),
         )
-        self.find = statement(
-            "SELECT k.i AS i, b.run AS v FROM k CROSS JOIN segue_key b "
-            f"WHERE b.part = {part} AND b.flow = k.flow AND b.key = k.key",
-            "flow key",
+        self.find = Lookup(
+            "t.run",
+            "segue_key",
+            f"t.part = {part} AND t.flow = k.flow AND t.key = k.key",
+            _columns("flow key"),
             "run",
         )
 
 
-EVENTS = statement(
+EVENTS = Statement(
     "INSERT INTO segue_journal_event (run, id, node, kind, time, body) "
     "SELECT run, id, node, kind, time, body FROM k WHERE true ON CONFLICT DO NOTHING",
-    "run id node kind time body",
+    _columns("run id node kind time body"),
 )
-RUNS = statement(
+RUNS = Statement(
     "INSERT INTO segue_journal_run AS r (run, flow, plan, mode, key, started, ended, status, error, at) "
     "SELECT run, flow, plan, mode, key, started, ended, status, error, at FROM k WHERE true "
     "ON CONFLICT (run) DO UPDATE SET "
@@ -129,10 +126,10 @@ RUNS = statement(
     "status = coalesce(nullif(r.status, 'running'), excluded.status), "
     "error = coalesce(nullif(r.error, ''), excluded.error), "
     "at = coalesce(r.started, excluded.started, r.ended, excluded.ended, 0)",
-    "run flow plan mode key started ended status error at",
+    _columns("run flow plan mode key started ended status error at"),
 )
 """What is empty is filled; "running" counts as empty."""
-PLANS = statement(
+PLANS = Statement(
     "INSERT INTO segue_journal_plan (hash, body) SELECT hash, body FROM k WHERE true ON CONFLICT DO NOTHING",
-    "hash body",
+    _columns("hash body"),
 )

@@ -54,12 +54,10 @@ class SqlStore:
 
     def __init__(self, lane: Lane[_Write]) -> None:
         self._lane = lane
-        self._part = 0
         self._sql = StoreStatements(0)
 
     async def _open(self, part: str) -> None:
-        self._part = await self._lane.read(partial(_enter, part=part))
-        self._sql = StoreStatements(self._part)
+        self._sql = StoreStatements(await self._lane.read(partial(_enter, part=part)))
 
     async def load(self, keys: Iterable[CellKey]) -> dict[CellKey, bytes]:
         wanted = list(dict.fromkeys(keys))
@@ -95,7 +93,7 @@ class SqlStore:
     async def claim(self, now: float, lease: float, limit: int, owner: str) -> list[Due]:
         take = Take(_milliseconds(now), _milliseconds(now + lease), limit, owner)
         # Most polls find nothing; those must not take the write lock.
-        if not await self._lane.read(lambda link: link.lookup(self._sql.overdue, [(take.now,)])):
+        if not await self._lane.read(lambda link: link.overdue(self._sql.part, take.now)):
             return []
         claimed: list[Due] = await self._lane.write(take)
         return claimed
@@ -140,7 +138,7 @@ class SqlStore:
             link.execute(self._sql.count, [(run(join[0]), *join[1:], n) for join, n in arrivals])
             tallies = self._tally(link, [join for join, _ in arrivals])
         link.execute(self._sql.due, [_due_row(link, due) for due in batch.due])
-        link.execute(self._sql.done, [(run(key.run), key.node, key.tag) for key in batch.done])
+        link.delete_due(self._sql.part, [(run(key.run), key.node, key.tag) for key in batch.done])
         return batch.answers(tallies)
 
     def _bind(self, link: Link, binds: Sequence[Any]) -> list[dict[str, str]]:
@@ -154,7 +152,7 @@ class SqlStore:
         return [{key: bound[bind.flow, key] for key, _ in bind.runs} for bind in binds]
 
     def _claim(self, link: Link, takes: Sequence[Any]) -> list[list[Due]]:
-        return [link.claim(self._sql, self._part, take) for take in takes]
+        return [link.claim(self._sql, take) for take in takes]
 
 
 def _due_row(link: Link, due: Due) -> Row:

@@ -96,7 +96,7 @@ def small(order: Order) -> None:
     charge(order.id)  # type: ignore[arg-type]
     charge()  # type: ignore[call-arg]
     charge(order, 3)  # type: ignore[call-arg]
-    charge(order).total  # type: ignore[attr-defined]
+    log(charge(order).total)  # type: ignore[attr-defined]
     ship("x")  # type: ignore[arg-type]
     done = log("x")
     with after(log("x"), done):

@@ -426,7 +426,7 @@ def test_an_app_finds_flows_and_services_by_name() -> None:
 def test_an_app_refuses_two_of_one_name_and_strangers() -> None:
     with pytest.raises(DeclarationError, match=r"\.py:\d+: app 'shop' has two services named 'payments'"):
         App("shop", services=[fresh(), fresh()])
-    with pytest.raises(DeclarationError, match="app 'shop' lists <step .* as a flow"):
+    with pytest.raises(DeclarationError, match=r"app 'shop' lists <step .* as a flow"):
         App("shop", flows=[book])  # type: ignore[list-item]
     with pytest.raises(DeclarationError, match="app name 'my shop' is not allowed"):
         App("my shop")

@@ -120,7 +120,9 @@ class NatsRegistry:
         name = ""
         try:
             created = await api.call(
-                self._connection, f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": _consumer(inbox)}
+                self._connection,
+                f"CONSUMER.CREATE.{stream}",
+                {"stream_name": stream, "config": _consumer(inbox, self._topology.registry_subject(">"))},
             )
             name = created["name"]
             if not created["num_pending"]:
@@ -197,8 +199,9 @@ class _Follower:
             self.caught_up()
 
 
-def _consumer(inbox: str) -> dict[str, Any]:
+def _consumer(inbox: str, pattern: str) -> dict[str, Any]:
     return {
+        "filter_subject": pattern,
         "deliver_subject": inbox,
         "deliver_policy": "last_per_subject",
         "ack_policy": "none",

@@ -67,13 +67,14 @@ class Placeholder:
         return _combine(graph.Or, "|", other, self)
 
     def __invert__(self) -> Condition:
-        found = condition_of(self, "~")
+        found = condition_of(self, "`~`")
         return Condition(found._trace, graph.Not(found._condition))
 
     __bool__ = _refuse("`if`, `and`, `or`, `not`, `in` or a chained comparison", _GUARD)
     __iter__ = __reversed__ = __next__ = __aiter__ = _refuse("iteration or unpacking", _LOOP)
     __len__ = _refuse("len()", _STEP)
     __contains__ = _refuse("`in`", "compare with ==, joined by `|`, or ask in a step")
+    __hash__ = _refuse("a set, a dict key or `in` on one of them", "keep placeholders in lists; compare with ==")
     __str__ = __format__ = __bytes__ = __fspath__ = _refuse("text formatting (str, print, an f-string)", _TEXT)
     __int__ = __index__ = __float__ = __complex__ = _refuse("conversion to a number", _STEP)
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse("arithmetic", _STEP)
@@ -138,7 +139,7 @@ class Ref(Placeholder):
     def __ge__(self, other: object) -> Condition:
         return _compare(self, ">=", other)
 
-    __hash__ = object.__hash__
+    __hash__ = Placeholder.__hash__
 
 
 class Condition(Placeholder):
@@ -156,8 +157,8 @@ class Condition(Placeholder):
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse(
         "comparing a condition", "use the condition itself, or `~condition`"
     )
+    __hash__ = Placeholder.__hash__
     __getitem__ = _refuse("an item of a condition", _STEP)
-    __hash__ = object.__hash__
 
 
 def is_ref(value: object) -> bool:

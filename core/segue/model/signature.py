@@ -22,7 +22,7 @@ UNANNOTATED: Any = inspect.Signature.empty
 
 
 class Misfit(Exception):
-    """A value does not fit its type, or a call its parameters; who asked knows the place, and makes a `DeclarationError` of it."""
+    """A value does not fit its type, or a call its parameters; who asked knows the place, and says it in its error."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -205,8 +205,8 @@ class Signature:
 
 def _explain(error: Exception, name: str, step: str) -> str:
     """msgspec's message, with the parameter in the place of `$`."""
-    text, found, path = str(error).rpartition(" - at `$")
-    return f"{name}{path.rstrip('`')} of {step}: {text if found else error}"
+    text, _, path = str(error).partition(" - at `$")
+    return f"{name}{path.rstrip('`')} of {step}: {text}"
 
 
 def read_signature(fn: Callable[..., Any], service: str, name: str, what: str, need_return: bool) -> Signature:

@@ -6,20 +6,21 @@ import sys
 from types import FrameType
 
 _PACKAGE = __name__.rpartition(".")[0]
-_SKIPPED = (_PACKAGE, "contextlib")
 
 
 def user_frame() -> FrameType:
-    """The innermost frame of the user's code: outside this package, `contextlib` and generated methods."""
+    """The innermost frame of the user's code: not of this package, the standard library, or a generated method."""
     frame: FrameType | None = sys._getframe(1)
-    generated = None
+    second_best = None
     while frame is not None:
-        if not frame.f_globals.get("__name__", "").startswith(_SKIPPED):
-            if frame.f_code.co_filename != "<string>":
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith(_PACKAGE):
+            library = module.partition(".")[0] in sys.stdlib_module_names
+            if not library and frame.f_code.co_filename != "<string>":
                 return frame
-            generated = generated or frame
+            second_best = second_best or frame
         frame = frame.f_back
-    return generated or sys._getframe(1)
+    return second_best or sys._getframe(1)
 
 
 def here() -> str:

@@ -64,10 +64,10 @@ class _Comparison:
         writer = {} if writer is True else writer
         names = (_name(writer), _name(reader))
         if any(names):
-            if names in self.met:
+            pair = (_json(writer), _json(reader))
+            if pair in self.met:
                 return ""
-            if all(names):
-                self.met.add(names)
+            self.met.add(pair)
             for name, known, side in zip(names, (self.written, self.read), ("given", "taken"), strict=True):
                 if name and name not in known:
                     return f"{at}the type {name} that is {side} is not described"

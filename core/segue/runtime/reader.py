@@ -37,31 +37,37 @@ class Reader:
         news: list[News] = []
         jobs: list[Job] = []
         for ticket in (item.ticket for item in arrived):
-            delivery = ticket.delivery
-            commands = delivery.subject.startswith(self._host.commands_prefix)
-            try:
-                for raw in envelope.split(delivery.body):
-                    found = (
-                        await self._call(envelope.decode_call(raw), ticket)
-                        if commands
-                        else await self._event(turn, bytes(raw), ticket)
-                    )
-                    if isinstance(found, Job):
-                        jobs.append(found)
-                    elif found is not None:
-                        news.append(found)
-            except InvalidInput as error:
-                log.error("unreadable message on %s: %s", delivery.subject, error.message)
-                turn.broken.append((ticket, error.message))
-                continue
-            except LookupError as error:
-                log.warning("message on %s handed back: %s", delivery.subject, error)
+            trouble = await self._read(turn, ticket, news, jobs)
+            if trouble is None:
+                turn.held.append(ticket)
+            elif isinstance(trouble, InvalidInput):
+                log.error("unreadable message on %s: %s", ticket.delivery.subject, trouble.message)
+                turn.broken.append((ticket, trouble.message))
+            else:
+                log.warning("message on %s handed back: %s", ticket.delivery.subject, trouble)
                 turn.unknown.append(ticket)
-                continue
-            turn.held.append(ticket)
         if jobs:
             news += await self.launch(turn, jobs)
         return news
+
+    async def _read(self, turn: Turn, ticket: Ticket, news: list[News], jobs: list[Job]) -> Exception | None:
+        """Read one message; what is wrong with one of its events does not hold up the others."""
+        delivery = ticket.delivery
+        commands = delivery.subject.startswith(self._host.commands_prefix)
+        try:
+            parts = envelope.split(delivery.body)
+        except InvalidInput as error:
+            return error
+        trouble: Exception | None = None
+        for raw in parts:
+            try:
+                if commands:
+                    jobs.append(await self._call(envelope.decode_call(raw), ticket))
+                elif (item := await self._event(turn, bytes(raw), ticket)) is not None:
+                    news.append(item)
+            except (InvalidInput, LookupError) as error:
+                trouble = error
+        return trouble
 
     async def launch(self, turn: Turn, jobs: list[Job]) -> list[News]:
         """Make calls, except those whose result is recorded: it is published again."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from segue.errors import AmbiguousRun, SegueError, UnknownRun
-from segue.machine.facts import Cause, Failure
+from segue.machine.facts import Cause, Failure, Outcome
 from segue.machine.history import NodeState, NodeStatus, fold
 from segue.plan import graph
 from segue.plan.graph import ENTRY, EXIT, Plan
@@ -26,6 +26,7 @@ class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
         service: Who owns it.
         kind: What it is.
         state: `open` means: its inputs are there and its service has not answered.
+        outcome: Its outcome, if it is final.
         attempts: Attempts that are known of.
         began: When the last known attempt began.
         ended: When its outcome was published.
@@ -43,6 +44,7 @@ class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
     service: str
     kind: str
     state: NodeState
+    outcome: Outcome | None = None
     attempts: int = 0
     began: datetime | None = None
     ended: datetime | None = None
@@ -150,6 +152,7 @@ def _node(plan: Plan, status: NodeStatus, times: dict[str, Times]) -> NodeView:
         service=node.owner,
         kind=node.kind,
         state=status.state,
+        outcome=status.outcome,
         attempts=last.attempt if last is not None else failed.attempt if failed is not None else 0,
         began=began,
         ended=ended,

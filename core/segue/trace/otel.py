@@ -102,6 +102,8 @@ class OtelTracing:
 
     def _start(self, attempt: Attempt) -> Span:
         run, place = attempt.run, attempt.place
+        if not self._sampler.takes(ids.trace_id(run)):
+            return NonRecordingSpan(self._context(run, ids.span_id(run, place)))
         parent = trace.set_span_in_context(NonRecordingSpan(self._context(run, ids.root_id(run))), Context())
         attributes: dict[str, str | int] = {
             "segue.flow": attempt.flow,

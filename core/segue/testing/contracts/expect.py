@@ -9,6 +9,9 @@ from typing import Protocol, TypeVar
 
 import anyio
 
+LIMIT = 60.0
+"""Seconds after which a test fails, whatever it waits for."""
+
 
 class Closing(Protocol):
     """Anything with `aclose()`."""

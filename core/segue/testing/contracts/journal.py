@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from segue.ports.journal import Journal, JournalEntry, RunQuery, RunRecord
-from segue.testing.contracts.expect import closing
+from segue.testing.contracts.expect import LIMIT, closing
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -32,6 +32,7 @@ class JournalContract:
     async def opened(self, replicas: int = 1) -> AsyncIterator[list[Journal]]:
         """Several openings of the journal."""
         async with AsyncExitStack() as stack:
+            stack.enter_context(anyio.fail_after(LIMIT))
             yield [await stack.enter_async_context(closing(self.connect())) for _ in range(replicas)]
 
     async def test_history_is_by_time(self) -> None:

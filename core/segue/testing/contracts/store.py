@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 
 from segue.ports.store import Cell, CellKey, CellKind, Committed, Due, DueKey, Join, StateStore
-from segue.testing.contracts.expect import closing
+from segue.testing.contracts.expect import LIMIT, closing
 
 ODD_TAGS = ("", "0", "1", "01", "1.0", "1/0", "1/0/2", "10", "a", "A", "%", "_", "\\", "'", '"', ";--", "é", "x" * 200)
 
@@ -30,6 +30,7 @@ class StoreContract:
         """Several openings of one part, fresh unless named."""
         part = part or fresh_part()
         async with AsyncExitStack() as stack:
+            stack.enter_context(anyio.fail_after(LIMIT))
             yield [await stack.enter_async_context(closing(self.connect(part))) for _ in range(replicas)]
 
     async def test_the_first_value_stays(self) -> None:
