@@ -7,7 +7,6 @@ ring.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -46,7 +45,7 @@ class Batch:
         self.due = [due for _, due in sorted(last.items()) if due is not None] if last else []
         self.done = sorted(key for key, due in last.items() if due is None)
         self._lost: list[dict[CellKey, bytes]] = []
-        self._counts: list[Counter[Join]] = []
+        self._counts: list[dict[Join, int]] = []
 
     def arrivals(self, there: Mapping[CellKey, bytes]) -> list[tuple[Join, int]]:
         """How many inputs each join gains.
@@ -54,22 +53,22 @@ class Batch:
         Args:
             there: The cells that were there before, with their recorded values.
         """
-        total: Counter[Join] = Counter()
+        total: dict[Join, int] = {}
         new = self._first.keys() - there.keys() if there else set(self._first)
         for commit in self._commits:
-            lost, count = dict[CellKey, bytes](), Counter[Join]()
+            lost, count = dict[CellKey, bytes](), dict[Join, int]()
             for cell in commit.cells:
                 if cell.key in new:
                     new.discard(cell.key)
                     for join in cell.joins:
-                        count[join] += 1
+                        count[join] = count.get(join, 0) + 1
+                        total[join] = total.get(join, 0) + 1
                 elif cell.key in there:
                     lost[cell.key] = there[cell.key]
                 else:
                     lost[cell.key] = self._first[cell.key].value
             self._lost.append(lost)
             self._counts.append(count)
-            total.update(count)
         return sorted(total.items())
 
     def answers(self, tallies: Mapping[Join, int]) -> list[Committed]:

@@ -36,13 +36,15 @@ def translated(error: BaseException, name: str, password: str = "") -> SegueErro
     if isinstance(error, SegueError):
         return error
     cause = getattr(error, "orig", None) or error
-    text = " ".join(str(cause).split()) or type(cause).__name__
-    text = text.replace(password, "***") if password else text
+    text = " ".join(str(cause).split())
+    text = f"{name}: {text.replace(password, '***') if password else text}"
     if isinstance(cause, sqlite3.Error):
-        return _sqlite(cause, f"{name}: {text}")
+        return _sqlite(cause, text)
     if hasattr(cause, "sqlstate"):
-        return _postgres(cause, f"{name}: {text}")
-    return StoreError(f"{name}: {text}")
+        return _postgres(cause, text)
+    bad = StoreError(f"{text} ({type(cause).__name__})")
+    bad.__cause__ = cause
+    return bad
 
 
 def _sqlite(error: sqlite3.Error, message: str) -> StoreError:

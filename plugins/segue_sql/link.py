@@ -47,6 +47,10 @@ class Link(Protocol):
         """Insert the cells that are not there yet; the recorded values of those that are, by the number of the row."""
         ...
 
+    def count(self, statements: StoreStatements, rows: Sequence[Row]) -> dict[int, int]:
+        """Add to tallies, within a transaction; what they are then, by the number of the row."""
+        ...
+
     def delete_due(self, part: int, rows: Sequence[Row]) -> None:
         """Delete the due rows of these (run, node, tag)."""
         ...

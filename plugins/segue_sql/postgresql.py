@@ -8,6 +8,7 @@ connection always walks the indexes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
 
@@ -90,12 +91,12 @@ class PostgresLink:
 
     def execute(self, statement: Statement, rows: Sequence[Row]) -> None:
         if rows:
-            self._execute(_change(statement), rows)
+            self._execute(change_text(statement), rows)
 
     def lookup(self, lookup: Lookup, rows: Sequence[Row]) -> dict[int, Any]:
         if not rows:
             return {}
-        found = self._execute(_select(lookup), rows).fetchall()
+        found = self._execute(lookup_text(lookup), rows).fetchall()
         if lookup.gives == "run":
             return {i - 1: value.hex for i, value in found}
         return {i - 1: value for i, value in found}
@@ -103,13 +104,18 @@ class PostgresLink:
     def insert_cells(self, statements: StoreStatements, rows: Sequence[Row]) -> dict[int, Any]:
         if not rows:
             return {}
-        cursor = self._execute(_change(statements.cells) + _UNLESS_THERE, rows)
+        cursor = self._execute(change_text(statements.cells) + _UNLESS_THERE, rows)
         if cursor.rowcount == len(rows):
             return {}
         inserted = {(run.hex, *rest) for run, *rest in cursor.fetchall()}
         there = [i for i, row in enumerate(rows) if tuple(row[:-1]) not in inserted]
         found = self.lookup(statements.load, [rows[i][:-1] for i in there])
         return {there[i]: value for i, value in found.items()}
+
+    def count(self, statements: StoreStatements, rows: Sequence[Row]) -> dict[int, int]:
+        cursor = self._execute(change_text(statements.count) + " RETURNING run, node, tag, rev, n", rows)
+        found = {(run.hex, *rest): n for run, *rest, n in cursor.fetchall()}
+        return {i: found[tuple(row[:-1])] for i, row in enumerate(rows)}
 
     def delete_due(self, part: int, rows: Sequence[Row]) -> None:
         if rows:
@@ -128,7 +134,9 @@ class PostgresLink:
         ]
 
     def close(self) -> None:
-        self.core.close()
+        with suppress(Exception):
+            self.core.invalidate()
+            self.core.close()
 
     def _execute(self, text: str, rows: Sequence[Row]) -> Any:
         cursor = self._driver.cursor(binary=True)
@@ -164,12 +172,12 @@ def _rows(columns: Sequence[Column]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _change(statement: Statement) -> str:
+def change_text(statement: Statement) -> str:
     return f"{_rows(statement.columns)} {statement.text}"
 
 
 @lru_cache(maxsize=1024)
-def _select(lookup: Lookup) -> str:
+def lookup_text(lookup: Lookup) -> str:
     """With a limit in it, a lateral join stays what it is: one search of the index for each row of k."""
     found = f"SELECT {lookup.value} AS v FROM {lookup.table} t WHERE {lookup.where} LIMIT 1"
     return f"{_rows(lookup.columns)} SELECT k.i, t.v FROM k CROSS JOIN LATERAL ({found}) t"

@@ -12,6 +12,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from segue_sql.statements import Kind, Lookup, Statement, StoreStatements
 
 BUSY_SECONDS = 10.0
 """How long to wait for another process's transaction."""
+CACHE_KIBIBYTES = 16 * 1024
 PIECE = 256
 """Most rows in one statement."""
 
@@ -43,7 +45,7 @@ def database(url: URL, part: str) -> Database:
         StoreError: The directory cannot be created.
     """
     name = url.database or ""
-    if not name or ":memory:" in name or url.host:
+    if not name or url.host or name == ":memory:" or name.startswith("file:"):
         raise PluginError(
             f"{url.render_as_string()!r} names no file",
             "write sqlite:///relative/path.db or sqlite:////absolute/path.db; what need not last: memory://",
@@ -81,6 +83,7 @@ class SqliteLink:
         try:
             self._enter_wal()
             driver.execute("PRAGMA synchronous = FULL")
+            driver.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
         except BaseException:
             self.close()
             raise
@@ -117,12 +120,12 @@ class SqliteLink:
 
     def execute(self, statement: Statement, rows: Sequence[Row]) -> None:
         for _, piece in pieces(rows):
-            self._execute(_change(statement, len(piece)), piece)
+            self._execute(change_text(statement, len(piece)), piece)
 
     def lookup(self, lookup: Lookup, rows: Sequence[Row]) -> dict[int, Any]:
         found: dict[int, Any] = {}
         for start, piece in pieces(rows):
-            [(text,)] = self._execute(_select(lookup, len(piece)), piece)
+            [(text,)] = self._execute(lookup_text(lookup, len(piece)), piece)
             if lookup.gives == "bytes":
                 found |= {start + i: bytes.fromhex(value) for i, value in _pairs.decode(text)}
             else:
@@ -133,12 +136,16 @@ class SqliteLink:
         there: dict[int, Any] = {}
         for start, piece in pieces(rows):
             try:
-                self._execute(_change(statements.cells, len(piece)), piece)
+                self._execute(change_text(statements.cells, len(piece)), piece)
             except sqlite3.IntegrityError:
                 found = self.lookup(statements.load, [row[:-1] for row in piece])
                 self.execute(statements.cells, [row for i, row in enumerate(piece) if i not in found])
                 there |= {start + i: value for i, value in found.items()}
         return there
+
+    def count(self, statements: StoreStatements, rows: Sequence[Row]) -> dict[int, int]:
+        self.execute(statements.count, rows)
+        return self.lookup(statements.tally, [row[:-1] for row in rows])
 
     def delete_due(self, part: int, rows: Sequence[Row]) -> None:
         for _, piece in pieces(rows):
@@ -155,14 +162,16 @@ class SqliteLink:
             (bytes.fromhex(run), node, tag, take.until, take.owner, attempt, bytes.fromhex(body))
             for _, run, node, tag, attempt, body in found
         ]
-        self.execute(statements.due, rows)
+        self.execute(statements.due, sorted(rows))
         return [
             Due(DueKey(run, node, tag), take.until / 1000, attempt, bytes.fromhex(body), take.owner)
             for _, run, node, tag, attempt, body in found
         ]
 
     def close(self) -> None:
-        self.core.close()
+        with suppress(Exception):
+            self.core.invalidate()
+            self.core.close()
 
     def _execute(self, text: str, piece: Sequence[Row]) -> sqlite3.Cursor:
         return self._driver.execute(text, [value for row in piece for value in row])
@@ -190,14 +199,14 @@ def pieces(rows: Sequence[Row]) -> Iterator[tuple[int, Sequence[Row]]]:
 
 
 @lru_cache(maxsize=1024)
-def _change(statement: Statement, size: int) -> str:
+def change_text(statement: Statement, size: int) -> str:
     names = ",".join(column.name for column in statement.columns)
     row = f"({','.join('?' * len(statement.columns))})"
     return f"WITH k({names}) AS (VALUES {','.join([row] * size)}) {statement.text}"
 
 
 @lru_cache(maxsize=1024)
-def _select(lookup: Lookup, size: int) -> str:
+def lookup_text(lookup: Lookup, size: int) -> str:
     """One row with all that is found, as JSON. A cross join is the one that SQLite does not turn round."""
     names = ",".join(column.name for column in lookup.columns)
     marks = ",?" * len(lookup.columns)

@@ -135,8 +135,8 @@ class SqlStore:
         arrivals = batch.arrivals({batch.cells[i].key: value for i, value in found.items()})
         tallies: dict[Join, int] = {}
         if arrivals:
-            link.execute(self._sql.count, [(run(join[0]), *join[1:], n) for join, n in arrivals])
-            tallies = self._tally(link, [join for join, _ in arrivals])
+            after = link.count(self._sql, [(run(join[0]), *join[1:], n) for join, n in arrivals])
+            tallies = {arrivals[i][0]: n for i, n in after.items()}
         link.execute(self._sql.due, [_due_row(link, due) for due in batch.due])
         link.delete_due(self._sql.part, [(run(key.run), key.node, key.tag) for key in batch.done])
         return batch.answers(tallies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from segue.hooks import open_journal, open_store
 from segue.ports.journal import Journal
 from segue.ports.store import StateStore

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -29,7 +26,6 @@ from segue.plan.graph import (
     Node,
     Not,
     Or,
-    Param,
     Plan,
     Truth,
     load,
@@ -106,7 +102,7 @@ def run(place: Flow[..., Any], **inputs: Any) -> tuple[Any, dict[str, str]]:
                     called = services[node.owner].steps[node.step]
                     raw = called.encode_result(called.fn(**called.decode_args(args)))
                     todo.append(Fact(key, Outcome("completed", msgspec.json.decode(raw))))
-    kinds = {key.node: outcome.kind for key, outcome in state.outcomes.items()}
+    kinds: dict[str, str] = {key.node: outcome.kind for key, outcome in state.outcomes.items()}
     return place.decode_result(state.outcomes[Key(EXIT)].value), kinds
 
 
@@ -184,11 +180,11 @@ def test_guards() -> None:
             tidy()
         with otherwise():
             tidy()
-            with when(1000 <= order.total):
+            with when(1000 <= order.total):  # noqa: SIM300
                 tidy()
             with otherwise():
                 tidy()
-        with when(order.vip):
+        with when(order.vip):  # noqa: SIM117
             with when(order.total != 5):
                 tidy()
 
@@ -309,7 +305,7 @@ def test_either_may_be_skipped_only_if_all_its_choices_may() -> None:
         notify(receipt, either(maybe, reserve(order)))
         notify(receipt, either(maybe, "x"))
         with when(order.vip):
-            guarded = either("a" and maybe, "x")
+            guarded = either(maybe, "x")
         notify(receipt, guarded)
 
     notes = [node for node in user_nodes(plan_of(place)) if node.step == "notify"]
@@ -324,7 +320,7 @@ def test_either_may_be_skipped_only_if_all_its_choices_may() -> None:
         (lambda order: (charge(order), reserve(order))[0], "money"),
         (lambda order: {"b": 1, "a": [charge(order).amount, reserve(order)]}, "money"),
         (lambda order: (charge(order), order.id)[1], "money"),
-        (lambda order: either(either(None and 0, 1) if False else reserve(order), charge(order)), "sales"),
+        (lambda order: either(either(order.id, reserve(order)), charge(order).order), "sales"),
         (lambda order: (charge(order), tidy(), None)[2], "mail"),
     ],
 )
@@ -383,119 +379,3 @@ def test_a_bad_key_is_refused_with_its_place(key: Callable[..., Any], message: s
     with pytest.raises(DeclarationError) as caught:
         _ = place.plan
     assert caught.value.message.startswith(f"{__file__}:{key.__code__.co_firstlineno}: {message}")
-
-
-def test_contracts_and_types_are_in_the_plan() -> None:
-    def place(order: Order, times: int = 3) -> Receipt:
-        """Charge."""
-        return charge(order)
-
-    plan = plan_of(place)
-    assert plan.inputs == (
-        Param("order", {"$ref": "#/types/Order"}),
-        Param("times", {"type": "integer", "default": 3}, False),
-    )
-    assert plan.output == {"$ref": "#/types/Receipt"}
-    (contract,) = plan.contracts
-    assert (contract.service, contract.step) == ("money", "charge")
-    assert contract.inputs == (Param("order", {"$ref": "#/types/Order"}),)
-    assert contract.output == {"$ref": "#/types/Receipt"}
-    assert sorted(plan.types) == ["Order", "Receipt"]
-    assert plan.types["Order"]["required"] == ["id", "total"]
-
-
-def test_docstrings_and_lines_do_not_change_the_hash() -> None:
-    def build(doc: str) -> Plan:
-        thing = type("Thing", (Struct,), {"__annotations__": {"description": str}, "__doc__": doc, "__module__": "m"})
-        keeper = Service("keeper")
-
-        def keep(thing: Any) -> None: ...
-
-        keep.__annotations__ = {"thing": thing, "return": None}
-        kept = keeper.step(keep)
-
-        def body(thing: Any) -> None:
-            kept(thing)
-
-        body.__annotations__ = {"thing": thing, "return": None}
-        return flow(body).plan
-
-    one, two = build("A thing."), build("Something else.")
-    assert one == two
-    assert one.hash == two.hash
-    assert one.types["Thing"]["properties"] == {"description": {"type": "string"}}
-
-
-def test_two_types_of_one_name_are_told_apart_or_refused() -> None:
-    here: dict[str, Any] = {}
-    for module in ("a", "b"):
-        here[module] = type("Item", (Struct,), {"__annotations__": {"x": int}, "__module__": module})
-
-    def place(a: Any, b: Any) -> None:
-        tidy()
-
-    place.__annotations__ = {"a": here["a"], "b": here["b"], "return": None}
-    assert sorted(plan_of(place).types) == ["a.Item", "b.Item"]
-
-    same = type("Item", (Struct,), {"__annotations__": {"y": int}, "__module__": "a"})
-    place.__annotations__ = {"a": here["a"], "b": same, "return": None}
-    with pytest.raises(DeclarationError, match=r"\.py:\d+: flow 'place': two different types are both named a\.Item"):
-        _ = flow(place).plan
-
-
-def test_a_step_declared_twice_with_other_types_is_refused() -> None:
-    other = Service("money").contract("charge", Order, str)
-
-    @flow
-    def place(order: Order) -> None:
-        charge(order)
-        other(order)
-
-    with pytest.raises(DeclarationError, match="step 'charge' of service 'money' is declared twice with other types"):
-        _ = place.plan
-
-
-def test_a_plan_is_built_once_and_every_build_gives_the_same() -> None:
-    calls = []
-
-    def place(order: Order) -> str:
-        calls.append(order)
-        with when(order.vip), after(tidy()):
-            return reserve(order)
-
-    first, second = flow(place), flow(place)
-    assert first.plan is first.plan
-    assert len(calls) == 1
-    assert first.plan == second.plan
-    assert first.plan.hash == second.plan.hash
-
-
-PROGRAM = """
-import msgspec
-from segue import Service, flow, when, either
-class Order(msgspec.Struct):
-    id: str
-    sizes: frozenset[str] = frozenset()
-shop = Service("shop")
-@shop.step
-def pack(order: Order, only: frozenset[str] = frozenset({"x", "y", "z"}), note: dict[str, int] | None = None) -> str: ...
-@flow(key=lambda order: order.id)
-def place(order: Order) -> str:
-    with when(order.id != "1"):
-        first = pack(order, frozenset({"a", "b", "c", "d"}), {"q": 1, "p": 2})
-    return either(first, pack(order))
-print(place.plan.hash)
-"""
-
-
-def test_the_hash_is_the_same_in_every_process(tmp_path: Path) -> None:
-    program = tmp_path / "shop.py"
-    program.write_text(PROGRAM)
-    found = {
-        subprocess.run(
-            [sys.executable, str(program)], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout
-        for seed in ("0", "1", "2")
-    }
-    assert len(found) == 1
-    assert len(found.pop().strip()) == 32

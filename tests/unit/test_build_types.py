@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from segue import DeclarationError, Service, flow, when
+from segue import DeclarationError, Service, either, flow, when
 from segue.model.types import assignable, show
 from segue.plan.graph import Compare, Const, Fields, Get, Items, Plan, Truth, Value, load
 
@@ -262,7 +262,7 @@ def test_values_that_fit(tp: Any, value: Callable[[Any], Any], expected: Value) 
         (int, lambda o: o.total, "argument 'value' of take must be int, but order.total is float"),
         (str, lambda o: o.billing.city, "must be str, but order.billing.city is str | None"),
         (bool, lambda o: o.extra["gift"], "must be bool, but order.extra['gift'] is bool | None"),
-        (str, lambda o: o.unset, "argument 'value' of take must be str, but order.unset is str | None"),
+        (str, lambda o: o.unset, "argument 'value' of take must be str, but order.unset is str | UnsetType"),
         (Address, lambda o: o, "must be Address, but order is Order"),
         (int, lambda o: "x", "argument 'value' of take must be int, got 'x': Expected `int`, got `str`"),
         (int, lambda o: True, "argument 'value' of take must be int, got True: Expected `int`, got `bool`"),
@@ -305,10 +305,10 @@ def pick(order: Order, note: str, times: int = 1) -> str: ...  # type: ignore[em
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda o: pick(o), "pick is called wrongly: argument 'note' is missing"),
-        (lambda o: pick(o, "a", 2, 3), "pick is called wrongly: 4 arguments are given, 3 are taken"),
-        (lambda o: pick(o, "a", notes="b"), "pick is called wrongly: there is no parameter 'notes'"),
-        (lambda o: pick(o, "a", note="b"), "pick is called wrongly: 'note' is given twice"),
+        (lambda o: pick(o), "pick is called wrongly: argument 'note' is missing"),  # type: ignore[call-arg]
+        (lambda o: pick(o, "a", 2, 3), "pick is called wrongly: 4 arguments are given, 3 are taken"),  # type: ignore[call-arg]
+        (lambda o: pick(o, "a", notes="b"), "pick is called wrongly: there is no parameter 'notes'"),  # type: ignore[call-arg]
+        (lambda o: pick(o, "a", note="b"), "pick is called wrongly: 'note' is given twice"),  # type: ignore[misc]
     ],
 )
 def test_calls_that_do_not_fit(call: Callable[[Any], Any], message: str) -> None:
@@ -384,8 +384,9 @@ def test_an_unannotated_result_has_the_type_of_its_node() -> None:
         (lambda o: o.billing.zip == None, Compare("==", read("billing", "zip"), Const(None))),  # noqa: E711
         (lambda o: o.ref == UUID(int=1), Compare("==", read("ref"), Const(str(UUID(int=1))))),
         (lambda o: o.day >= date(2024, 5, 1), Compare(">=", read("day"), Const("2024-05-01"))),
+        (lambda o: o.qty <= o.total, Compare("<=", read("qty"), read("total"))),
         (lambda o: o.qty < o.total, Compare("<", read("qty"), read("total"))),
-        (lambda o: 3 < o.total, Compare(">", read("total"), Const(3))),
+        (lambda o: o.total > 3, Compare(">", read("total"), Const(3))),
         (lambda o: o.anything > "x", Compare(">", read("anything"), Const("x"))),
         (lambda o: o.anything["flag"], Truth(read("anything", "flag"))),
         (lambda o: o.extra["gift"], Truth(read("extra", "gift"))),
@@ -437,3 +438,70 @@ class Renamed(Struct):
 
 def test_renamed_fields_of_constants_keep_their_encoded_name() -> None:
     assert lowered(Renamed, lambda o: Renamed(o.qty)) == Fields({"n": read("qty")})
+
+
+class Cat(Struct, tag=True):
+    name: str
+    lives: int
+
+
+class Dog(Struct, tag=True):
+    name: int
+    bark: str = field(name="lives")
+
+
+@shop.step
+def adopt() -> Cat | Dog | None: ...
+
+
+@shop.step
+def scan() -> Row: ...  # type: ignore[empty-body]
+
+
+@shop.step
+def show_it(name: str | int | None, b: str) -> None: ...
+
+
+def test_a_field_of_a_union_is_there_in_all_its_members() -> None:
+    @flow
+    def place() -> None:
+        show_it(adopt().name, scan().b)  # type: ignore[union-attr]
+
+    name, b = place.plan.nodes[3].args
+    assert (name.value, b.value) == (Get("adopt", ("name",)), Get("scan", (2,)))
+
+
+@pytest.mark.parametrize(
+    ("read_it", "message"),
+    [
+        (lambda: adopt().lives, "Dog has no field 'lives'"),
+        (lambda: adopt().bark, "Cat has no field 'bark'"),
+        (lambda: scan()[1], "scan(...) is Row, which has no item 1"),
+    ],
+)
+def test_a_field_that_one_member_lacks_is_refused(read_it: Callable[[], Any], message: str) -> None:
+    @flow
+    def place() -> None:
+        read_it()
+
+    with pytest.raises(DeclarationError) as caught:
+        _ = place.plan
+    assert caught.value.message == f"{__file__}:{read_it.__code__.co_firstlineno}: {message}"
+
+
+class Other(Struct, rename={"x": "y"}):
+    x: int
+
+
+def test_a_field_at_different_places_is_refused() -> None:
+    other = Service("other").contract("other", {}, Other)
+    parent = Service("other").contract("parent", {}, Parent)
+
+    @flow
+    def place() -> None:
+        either(other(), parent()).x  # noqa: B018
+
+    with pytest.raises(
+        DeclarationError, match=r"either\(\.\.\.\)\.x is not at the same place in all of Other \| Parent"
+    ):
+        _ = place.plan

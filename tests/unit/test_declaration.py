@@ -1,4 +1,4 @@
-"""Services, steps, contracts, retries and apps."""
+"""Services, steps, flows and apps as objects, and what the runtime does with a step."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
 from msgspec import Struct
 
 import segue
 from segue import App, DeclarationError, InvalidInput, Retry, Service, flow, hours, minutes, seconds
-from segue.errors import TransportUnavailable
-from segue.plan.graph import Contract, Param
 
 
 class Order(Struct):
@@ -273,141 +270,6 @@ def test_a_result_of_another_type_is_refused(value: Any, message: str) -> None:
     assert caught.value.message.startswith(message)
 
 
-# Contracts
-
-
-def test_a_contract_of_one_type_is_matched_by_position() -> None:
-    shipping = Service("shipping")
-    ship = shipping.contract("ship", Order, Receipt)
-    assert (ship.implemented, [p.name for p in ship.params]) == (False, ["input"])
-    with pytest.raises(DeclarationError, match="step 'ship' of service 'shipping' is a contract; its code is not here"):
-        ship(Order("1"))
-
-    @shipping.implements(ship, retry=Retry(max_attempts=2), timeout=5)
-    async def send(order: Order, express: bool = False) -> Receipt:
-        return Receipt(order.id, 1.0)
-
-    assert shipping.steps == {"ship": send}
-    assert (send.name, send.is_async, send.retry.max_attempts, send.timeout) == ("ship", True, 2, 5.0)
-    assert send.decode_args({"input": {"id": "4"}}) == {"order": Order("4")}
-
-
-def test_a_contract_of_several_types_is_matched_by_name() -> None:
-    shipping = Service("shipping")
-    ship = shipping.contract("ship", {"order": Order, "days": int}, None)
-
-    @Service("shipping").implements(ship)
-    def send(days: int, order: Order) -> None: ...
-
-    assert send.decode_args({"order": {"id": "4"}, "days": 3}) == {"order": Order("4"), "days": 3}
-    assert send.encode_result(None) == b"null"
-
-
-def wrong_type(order: Receipt) -> Receipt: ...  # type: ignore[empty-body]
-def wrong_result(order: Order) -> Refusal: ...  # type: ignore[empty-body]
-def too_many(order: Order, days: int) -> Receipt: ...  # type: ignore[empty-body]
-def too_few() -> Receipt: ...  # type: ignore[empty-body]
-
-
-@pytest.mark.parametrize(
-    ("fn", "message"),
-    [
-        (wrong_type, "does not implement its contract: parameter 'order' is Receipt"),
-        (wrong_result, "does not implement its contract: it returns Refusal"),
-        (too_many, "does not implement its contract: nobody gives parameter 'days'"),
-        (too_few, "does not implement its contract: parameter 'input' is missing"),
-    ],
-)
-def test_code_that_differs_from_its_contract_is_refused(fn: Any, message: str) -> None:
-    shipping = Service("shipping")
-    ship = shipping.contract("ship", Order, Receipt)
-    with pytest.raises(DeclarationError) as caught:
-        shipping.implements(ship)(fn)
-    assert message in caught.value.message
-    assert f"{__file__}:{fn.__code__.co_firstlineno}: " in caught.value.message
-    assert caught.value.hint == "the contract is ship(input: Order) -> Receipt"
-
-
-def test_a_contract_is_implemented_once_and_by_its_service() -> None:
-    shipping = Service("shipping")
-    ship = shipping.contract("ship", Order, None)
-
-    def send(order: Order) -> None: ...
-
-    with pytest.raises(DeclarationError, match="'ship' is a contract of 'shipping', not of 'payments'"):
-        fresh().implements(ship)(send)
-    shipping.implements(ship)(send)
-    with pytest.raises(DeclarationError, match=r"step 'ship' has its code already, from .*\.py:\d+"):
-        shipping.implements(ship)(send)
-
-
-def test_a_service_offers_contracts_of_what_it_implements() -> None:
-    shipping = Service("shipping")
-    shipping.contract("later", Order, None)
-
-    @shipping.step
-    def ship(order: Order, days: int = 3) -> None: ...
-
-    order = {"type": "object", "title": "Order", "required": ["id"]}
-    fields = {"id": {"type": "string"}, "total": {"type": "number", "default": 0.0}}
-    defs = {"Order": {**order, "properties": fields}}
-    assert shipping.contracts() == (
-        Contract(
-            "shipping",
-            "ship",
-            (
-                Param("order", {"$ref": "#/$defs/Order", "$defs": defs}),
-                Param("days", {"type": "integer", "default": 3, "$defs": defs}, False),
-            ),
-            {"type": "null", "$defs": defs},
-        ),
-    )
-
-
-# Retry
-
-
-def test_delays_grow_up_to_a_limit_and_spread() -> None:
-    retry = Retry(max_attempts=9, initial=2, factor=3, max_delay=30, jitter=0.5)
-    assert [retry.delay(n, 0.5) for n in (1, 2, 3, 4, 5000)] == [2.0, 6.0, 18.0, 30.0, 30.0]
-    assert (retry.delay(1, 0.0), retry.delay(1, 0.999999), retry.delay(4, 0.999)) == (1.0, pytest.approx(3.0), 30.0)
-    assert Retry(jitter=0).delay(2, 0.9) == 2.0
-
-
-def test_what_is_retried() -> None:
-    retry = Retry(max_attempts=3, non_retryable=(KeyError,))
-    assert [retry.retries(ValueError(), n) for n in (1, 2, 3)] == [True, True, False]
-    assert not retry.retries(KeyError(), 1)
-    assert not retry.retries(InvalidInput("bad"), 1)
-    assert retry.retries(TransportUnavailable("away"), 1)
-    assert not retry.retries(KeyboardInterrupt(), 1)
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"max_attempts": 0},
-        {"max_attempts": 1.5},
-        {"initial": -1},
-        {"factor": 0.5},
-        {"max_delay": float("nan")},
-        {"jitter": 2},
-        {"jitter": True},
-        {"non_retryable": KeyError},
-        {"non_retryable": ("KeyError",)},
-    ],
-)
-def test_a_bad_retry_is_refused(bad: dict[str, Any]) -> None:
-    (name,) = bad
-    with pytest.raises(DeclarationError, match=rf"test_declaration\.py:\d+: Retry\({name}=\.\.\.\) must be"):
-        Retry(**bad)
-
-
-def test_a_retry_cannot_be_changed() -> None:
-    with pytest.raises(AttributeError):
-        Retry().max_attempts = 4  # type: ignore[misc]
-
-
 # Apps and flows as objects
 
 
@@ -521,8 +383,3 @@ def test_importing_segue_loads_neither_plugins_nor_the_runtime() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
-
-
-def test_contracts_travel() -> None:
-    raw = msgspec.json.encode(payments.contracts())
-    assert msgspec.json.decode(raw, type=tuple[Contract, ...]) == payments.contracts()

@@ -88,7 +88,14 @@ def flow(charge: Contract, types: dict[str, Any], *nodes: Node) -> Plan:
 
 
 def offer(plan: Plan, offered: Contract, types: dict[str, Any]) -> list[str]:
-    found = compatible(plan, {"payments": (offered,)}, {"payments": types})
+    """What the check says if the service offers this contract, its schemas with their types as `$defs`."""
+
+    def whole(schema: dict[str, Any]) -> dict[str, Any]:
+        return {**schema, "$defs": types}
+
+    inputs = tuple(Param(param.name, whole(param.schema), param.required) for param in offered.inputs)
+    standalone = Contract(offered.service, offered.step, inputs, whole(offered.output))
+    found = compatible(plan, {"payments": (standalone,)})
     assert found.unknown == ()
     return [str(problem) for problem in found.problems]
 

@@ -229,7 +229,7 @@ def test_the_hint_names_what_to_use_instead(body: Callable[[Any], object], hint:
         (lambda o: o.address["town"], "Address has no field 'town'", "known fields: city"),
         (lambda o: o.tags["x"], "order.tags is list[str], which has no item 'x'", ""),
         (lambda o: o.id[0], "order.id is str, which has no item 0", ""),
-        (lambda o: count(1).x, "count(...) is int, which has no field 'x'", ""),
+        (lambda o: count(1).x, "count(...) is int, which has no field 'x'", ""),  # type: ignore[attr-defined]
         (
             lambda o: sparse().total,
             "sparse(...).total is left out of the JSON when it has its default",
@@ -258,6 +258,7 @@ def test_only_fields_that_are_there_can_be_read(body: Callable[[Any], object], m
         (lambda o: o.total == (o.total > 1), "`==` compares order.total with a condition"),
         (lambda o: o.total & o.vip, "`&` needs a condition, but order.total is float"),
         (lambda o: o.vip & True, "`&` needs a condition on a placeholder, got True"),
+        (lambda o: True & o.vip, "`&` needs a condition on a placeholder, got True"),
         (lambda o: False | o.vip, "`|` needs a condition on a placeholder, got False"),
         (lambda o: ~o.id, "`~` needs a condition, but order.id is str"),
     ],
@@ -412,11 +413,19 @@ def test_what_the_body_raises_passes_through_and_leaves_no_trace() -> None:
         either(1, 2)
 
 
+def test_only_functions_are_declared() -> None:
+    with pytest.raises(DeclarationError, match=r"\.py:\d+: a flow body must be a function, got <class"):
+        flow(Order)
+    with pytest.raises(DeclarationError, match=r"\.py:\d+: a step must be a function, got <class"):
+        shop.step(Order)
+
+
 def test_a_placeholder_can_be_looked_at() -> None:
     seen: list[str] = []
 
     @flow(home=shop)
     def place(order: Order) -> None:
+        assert not hasattr(order, "__dataclass_fields__")
         seen.extend([repr(order.address["city"]), repr(check(order)), repr(order.total > 1)])
 
     _ = place.plan

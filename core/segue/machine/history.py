@@ -1,7 +1,7 @@
 """Where a run is: the machine folded over what was published, so that both modes look the same.
 
-Skips and gateways that nobody listens to are never published; here they are derived again, by the same rules. Every node
-of the plan has a state, those not reached too.
+Skips and gateways that nobody listens to are never published; here they are derived again, by the same rules. Every
+node of the plan has a state, those not reached too.
 """
 
 from __future__ import annotations

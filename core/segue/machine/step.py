@@ -9,9 +9,9 @@ Rules (numbers as in the design):
 
 R1  A (node, tag, revision) has one outcome, decided by its holder. The first copy stays.
 R2  A node is decided only when all its upstreams (data, guard, order) are final. Nothing shortcuts it.
-R3  Decision, in this order: an upstream failed or aborted -> aborted; an upstream cancelled -> cancelled; guard false or
-    unknown -> skipped; a required value skipped -> skipped; else run. Joins (`either`, exits) start nothing: they are
-    functions of their inputs, and a dead input makes them dead.
+R3  Decision, in this order: an upstream failed or aborted -> aborted; an upstream cancelled -> cancelled; guard false
+    or unknown -> skipped; a required value skipped -> skipped; else run. Joins (`either`, exits) start nothing: they
+    are functions of their inputs, and a dead input makes them dead.
 R4  Skips, aborts and cancels travel along the edges like values, with the set of causes.
 R9  Drain: independent branches finish; the run's exit joins everything and knows every cause.
 R12 The run's exit joins all sinks and the result.
@@ -54,8 +54,10 @@ Decision = Outcome | dict[str, object]
 
 
 def wanted(plan: Plan, key: Key, mine: Mine) -> list[Key]:
-    """What must be loaded before `step` may hear a fact of `key`: the outcomes of all that it touches, and of small joins
-    the other inputs."""
+    """What must be loaded before `step` may hear a fact of `key`.
+
+    The outcomes of all that it touches, and of small joins the other inputs.
+    """
     index, keys = plan.index, []
     for name in index.downs[key.node]:
         if name in mine:

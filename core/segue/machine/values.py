@@ -37,7 +37,7 @@ def evaluate(value: Value, look: Look) -> Any:
 
 
 def holds(condition: Condition, look: Look) -> bool | None:
-    """Whether a condition is true, false, or unknown (None): it reads a node without a value, or compares apples with pears."""
+    """Whether a condition is true or false, or unknown (None): a side has no value, or the two cannot be compared."""
     match condition:
         case Compare(op, left, right):
             return _compare(op, _operand(left, look), _operand(right, look))

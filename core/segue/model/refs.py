@@ -3,7 +3,8 @@
 A `Ref` stands for the value of a node or for a field of it, and knows its type. It offers what can be written down in a
 plan: fields, constant keys, comparisons. All else needs the value, which exists only when the flow runs, and raises a
 `PlaceholderError` that names the place and the construct to use instead. Nothing may silently do something else: so
-`isinstance` raises too (Python asks for `__class__`). What cannot be caught is `is`: `ref is None` is always false.
+`isinstance` raises too (Python asks for `__class__`), and so does `hash` (`ref in {"a", "b"}`). What cannot be caught
+is `is`, also in `case None`: it is always false.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ _TEXT = "build the text in a step, and call that step here"
 _GUARD = "use `with when(condition):` for a choice; `&`, `|` and `~` for and, or and not; either() for a default"
 
 
+_unhashable = _refuse("a set, a dict key or `in` on one of them", "keep placeholders in lists; compare with ==")
+
+
 class Placeholder:
     """What `Ref` and `Condition` have in common: conditions can be made of them, and the rest is refused."""
 
@@ -74,7 +78,7 @@ class Placeholder:
     __iter__ = __reversed__ = __next__ = __aiter__ = _refuse("iteration or unpacking", _LOOP)
     __len__ = _refuse("len()", _STEP)
     __contains__ = _refuse("`in`", "compare with ==, joined by `|`, or ask in a step")
-    __hash__ = _refuse("a set, a dict key or `in` on one of them", "keep placeholders in lists; compare with ==")
+    __hash__ = _unhashable
     __str__ = __format__ = __bytes__ = __fspath__ = _refuse("text formatting (str, print, an f-string)", _TEXT)
     __int__ = __index__ = __float__ = __complex__ = _refuse("conversion to a number", _STEP)
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse("arithmetic", _STEP)
@@ -139,7 +143,7 @@ class Ref(Placeholder):
     def __ge__(self, other: object) -> Condition:
         return _compare(self, ">=", other)
 
-    __hash__ = Placeholder.__hash__
+    __hash__ = _unhashable
 
 
 class Condition(Placeholder):
@@ -157,7 +161,7 @@ class Condition(Placeholder):
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse(
         "comparing a condition", "use the condition itself, or `~condition`"
     )
-    __hash__ = Placeholder.__hash__
+    __hash__ = _unhashable
     __getitem__ = _refuse("an item of a condition", _STEP)
 
 
@@ -246,7 +250,11 @@ def _check_comparable(source: Source, op: Op, other: types.Type, name: str) -> N
     """Refuse comparisons that would always be unknown, or that mean something else in JSON."""
     if source.type is Any or other is Any:
         return
-    ours, theirs = types.kinds(source.type), types.kinds(other)
+    equality = op in ("==", "!=")
+    if equality and other is types.NONE and types.admits_none(source.type):
+        return
+    known = types.kinds if equality else types.ordered
+    ours, theirs = known(source.type), known(other)
     for found, tp, what in ((ours, source.type, source.label), (theirs, other, name)):
         if found is None:
             raise DeclarationError(

@@ -38,10 +38,13 @@ def standalone(signatures: Iterable[Signature]) -> tuple[Contract, ...]:
     made = []
     for signature in signatures:
         (contract,), defs = _contracts([signature], "#/$defs/{name}")
-        extra = {"$defs": defs} if defs else {}
-        inputs = tuple(Param(param.name, {**param.schema, **extra}, param.required) for param in contract.inputs)
-        made.append(Contract(contract.service, contract.step, inputs, {**contract.output, **extra}))
+        inputs = tuple(Param(param.name, _with(param.schema, defs), param.required) for param in contract.inputs)
+        made.append(Contract(contract.service, contract.step, inputs, _with(contract.output, defs)))
     return tuple(made)
+
+
+def _with(schema: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "$defs": defs} if b'"$ref"' in msgspec.json.encode(schema) else schema
 
 
 def _contracts(signatures: Sequence[Signature], template: str) -> tuple[tuple[Contract, ...], dict[str, Any]]:

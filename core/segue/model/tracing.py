@@ -39,7 +39,6 @@ class Draft(msgspec.Struct):
     args: tuple[graph.Arg, ...]
     guard: graph.Condition | None
     after: tuple[str, ...]
-    site: str
 
 
 class Level(msgspec.Struct):
@@ -157,7 +156,7 @@ class Trace(msgspec.Struct):
         if level.guard is not None or lost:
             self.skippable.add(name)
         step = base if kind == "step" else ""
-        self.drafts.append(Draft(name, kind, owner, step, args, level.guard, after, site))
+        self.drafts.append(Draft(name, kind, owner, step, args, level.guard, after))
         return name
 
     def _claim(self, name: str, base: str, site: str) -> str:

@@ -123,12 +123,7 @@ def _shape(tp: Type) -> Shape | None:
         if dataclasses.is_dataclass(cls):
             return _dataclass_shape(cls)
         if typing.is_typeddict(cls):
-            hints = typing.get_type_hints(cls)
-            required: frozenset[str] = getattr(cls, "__required_keys__", frozenset())
-            return Shape(
-                {name: Field(name, name, hint, name in required) for name, hint in hints.items()},
-                None, False, True, False,
-            )  # fmt: skip
+            return _typed_dict_shape(cls)
         if issubclass(cls, tuple) and hasattr(cls, "_fields"):
             hints = typing.get_type_hints(cls)
             optional: dict[str, Any] = getattr(cls, "_field_defaults", {})
@@ -152,6 +147,15 @@ def _struct_shape(tp: Type, cls: type[msgspec.Struct]) -> Shape:
         fields[info.name] = Field(info.name, key, info.type, info.required, left_out)
     tag = (config.tag_field, config.tag) if config.tag is not None and config.tag_field is not None else None
     return Shape(fields, tag, bool(config.array_like), False, bool(config.forbid_unknown_fields))
+
+
+def _typed_dict_shape(cls: Any) -> Shape:
+    required: frozenset[str] = cls.__required_keys__  # counts NotRequired["..."] in, so the hints are asked too
+    fields = {}
+    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+        mark = origin(hint)
+        fields[name] = Field(name, name, hint, mark is Required or (mark is not NotRequired and name in required))
+    return Shape(fields, None, False, True, False)
 
 
 def _dataclass_shape(cls: Any) -> Shape:
@@ -267,6 +271,12 @@ def kinds(tp: Type) -> frozenset[Kind] | None:
                 return None
             found.add(_KINDS[type(value)])
     return frozenset(found)
+
+
+def ordered(tp: Type) -> frozenset[Kind] | None:
+    """The JSON kinds of a type that `<` orders as Python does; None if there are others, such as plain enums."""
+    plain = (one for one in members(tp) if isinstance(one, type) and issubclass(one, enum.Enum))
+    return None if any(not issubclass(one, int | str) for one in plain) else kinds(tp)
 
 
 def check_wire(tp: Type, what: str) -> None:

@@ -149,8 +149,6 @@ def _mapping(trace: Trace, value: Mapping[Any, Any], target: types.Type, what: s
 
 
 def _key(key: object, tp: types.Type, what: str) -> str:
-    if type(key) in (Ref, Condition):
-        raise Misfit(f"{what} has a placeholder as a key", "make the mapping in a step")
     try:
         name = next(iter(msgspec.json.decode(msgspec.json.encode({key: None}))))
         msgspec.convert({name: None}, dict[tp, Any], str_keys=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -37,11 +36,7 @@ class Compatibility(msgspec.Struct, frozen=True):
     unknown: tuple[str, ...]
 
 
-def compatible(
-    plan: Plan,
-    offered: Mapping[str, Sequence[Contract]],
-    types: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Compatibility:
+def compatible(plan: Plan, offered: Mapping[str, Sequence[Contract]]) -> Compatibility:
     """Whether the services offer what a plan calls: the steps, with these parameters and fitting types.
 
     A type fits if each value that one side may write is taken by the other: a service may add an optional parameter,
@@ -49,9 +44,7 @@ def compatible(
 
     Args:
         plan: The plan to deploy.
-        offered: The contracts of each service that is known.
-        types: For each service the definitions that references in its contracts point to; a schema may also bring
-            its own as `$defs`.
+        offered: The contracts of each service that is known; their schemas bring the types that they name as `$defs`.
     """
     wanted = {(contract.service, contract.step): contract for contract in plan.contracts}
     calls: dict[tuple[str, str], list[Node]] = {}
@@ -67,15 +60,12 @@ def compatible(
         elif (service, step) not in wanted:
             found.append(Problem(service, step, "", "the plan calls this step without a contract"))
         else:
-            known_types = (types or {}).get(service, {})
-            found += _differences(plan, wanted[service, step], offer, nodes, known_types)
+            found += _differences(plan, wanted[service, step], offer, nodes)
     callees = {node.owner for node in plan.nodes if node.kind == "step"}
     return Compatibility(tuple(found), tuple(sorted(callees - offered.keys())))
 
 
-def _differences(
-    plan: Plan, contract: Contract, offer: Contract, nodes: Sequence[Node], types: Mapping[str, Any]
-) -> Iterator[Problem]:
+def _differences(plan: Plan, contract: Contract, offer: Contract, nodes: Sequence[Node]) -> Iterator[Problem]:
     service, step = contract.service, contract.step
     given = {param.name: param.schema for param in contract.inputs}
     taken = {param.name: param for param in offer.inputs}
@@ -93,10 +83,10 @@ def _differences(
         elif name not in given:
             yield Problem(service, step, part, f"is given by node {where!r}, the plan's contract has no such parameter")
         else:
-            text = difference(given[name], taken[name].schema, plan.types, types)
+            text = difference(given[name], taken[name].schema, plan.types, {})
             if text:
                 yield Problem(service, step, part, text)
-    text = difference(offer.output, contract.output, types, plan.types)
+    text = difference(offer.output, contract.output, {}, plan.types)
     if text:
         yield Problem(service, step, "result", text)
 

@@ -103,7 +103,7 @@ class StateStore(Protocol):
         ...
 
     async def bind(self, flow: str, runs: Sequence[tuple[str, str]]) -> dict[str, str]:
-        """Bind business keys of a flow to run ids by put-if-absent: (key, run id) in, the bound run id of each key out."""
+        """Bind business keys of a flow to runs by put-if-absent: (key, run id) in, the bound run id of each key out."""
         ...
 
     async def find(self, flow: str, keys: Sequence[str]) -> dict[str, str]:

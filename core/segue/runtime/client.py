@@ -293,9 +293,7 @@ def _causes(ended: Ended) -> str:
 
 
 @asynccontextmanager
-async def client(
-    wiring: Wiring, open_journal: Callable[[], Awaitable[Journal]] | None = None
-) -> AsyncIterator[Client]:
+async def client(wiring: Wiring, open_journal: Callable[[], Awaitable[Journal]] | None = None) -> AsyncIterator[Client]:
     """A client over an open wiring.
 
     Args:

@@ -1,8 +1,8 @@
 """Deploying: a plan is checked against the contracts, then filters are widened, then it is announced.
 
-The order matters: the durables' filters hold the new plan's subjects before any run of it can begin, and nothing earlier
-matters to a new plan. Filters are the union over all published plans, so runs of old plans end on theirs. Only deploying
-sets filters; two deploys at the same time look again after announcing, so the later one includes the earlier.
+The order matters: the durables' filters hold the new plan's subjects before any run of it can begin, and nothing
+earlier matters to a new plan. Filters are the union over all published plans, so runs of old plans end on theirs. Only
+deploying sets filters; two deploys at the same time look again after announcing, so the later includes the earlier.
 """
 
 from __future__ import annotations
@@ -68,9 +68,7 @@ async def deploy(
         await catalog.publish(plan)
         await catalog.announce(_record(plan.flow, plan.hash, mode, key_lifetime, before))
         done.append(
-            Deployed(
-                plan.flow, plan.hash, mode, before.plan if before else "", before.mode if before else "", missing
-            )
+            Deployed(plan.flow, plan.hash, mode, before.plan if before else "", before.mode if before else "", missing)
         )
     await _widen(transport, catalog, subjects, [plan for plan, _ in flows])
     return done

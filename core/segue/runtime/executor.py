@@ -168,7 +168,9 @@ class Executor:
     def _failed(self, step: Step[..., Any], job: Job, began: datetime, error: Exception, parent: str) -> Returned:
         message = error.message if isinstance(error, SegueError) else str(error)
         ours = isinstance(error, InvalidInput | PayloadTooLarge)
-        failure = Failure(type(error).__name__, message, "" if ours else "".join(traceback.format_exception(error))[-4000:])
+        failure = Failure(
+            type(error).__name__, message, "" if ours else "".join(traceback.format_exception(error))[-4000:]
+        )
         if ours or not step.retry.retries(error, job.attempt):
             return Returned(job, "failed", msgspec.json.encode(failure), began, parent)
         at = self._host.now().timestamp() + step.retry.delay(job.attempt, random())

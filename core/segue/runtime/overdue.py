@@ -158,5 +158,3 @@ class DueRows:
 
     def _pause(self) -> float:
         return max(0.0, min(POLL, self._next - time.time())) if self._next else POLL
-
-

@@ -150,9 +150,7 @@ class Participant:
         ended = envelope.decode_ended(event)
         error = "; ".join(f"{cause.node}: {cause.error.message}" for cause in ended.causes if cause.error)
         started = int(run.id[:12], 16) / 1000
-        span = RunSpan(
-            run.id, event.flow, run.key, run.mode, ended.status, error, started, event.time.timestamp(), ""
-        )
+        span = RunSpan(run.id, event.flow, run.key, run.mode, ended.status, error, started, event.time.timestamp(), "")
         self.tracing.run(span)
         if self._observed:
             plugins().hook.segue_run_ended(flow=event.flow, run=run.id, key=run.key, status=ended.status)
@@ -243,4 +241,3 @@ class Seen:
         self._young.update(facts)
         if len(self._young) > self.SIZE:
             self._old, self._young = self._young, set()
-

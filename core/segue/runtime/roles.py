@@ -1,7 +1,7 @@
 """What differs between the participants: which nodes they decide, and what it means to invoke one.
 
-    coordinator   all nodes of orchestrated runs   a command to the owning service
-    service       its nodes of choreographed runs  a local call
+coordinator   all nodes of orchestrated runs   a command to the owning service
+service       its nodes of choreographed runs  a local call
 """
 
 from __future__ import annotations

@@ -11,6 +11,10 @@
 
 What rests on user code is recorded before anything is derived from it: two executions may differ. What the machine
 derives from recorded facts is the same for everybody, so it may share a commit with them.
+
+Who decides a join: the loaded state was read before this turn's arrivals were written, so a join that is complete with
+an arrival which only this turn knows is complete nowhere else. Results are written before the state is read; of several
+replicas that record the inputs of one join, all may then read it as complete, so only the tally's answer counts.
 """
 
 from __future__ import annotations
@@ -56,7 +60,8 @@ class Turn:
         self.done: list[DueKey] = []
         self.after: list[DueKey] = []
         self.jobs: dict[CellKey, Job] = {}
-        self.big: set[Join] = set()
+        self.counted: set[CellKey] = set()
+        self.complete: set[Join] = set()
         self.held: list[Ticket] = []
         self.unknown: list[Ticket] = []
         self.broken: list[tuple[Ticket, str]] = []
@@ -113,6 +118,7 @@ class Turn:
         for news in proposed:
             self.cells[news.cell] = self.cell(news)
         lost = await self._commit(LOADED_JOIN + 1)
+        self.counted = {news.cell for news in proposed} - lost.keys()
         recorded = []
         for news in proposed:
             raw = lost.get(news.cell)
@@ -184,22 +190,25 @@ class Turn:
             self.cells, self.due, self.done = {}, {}, []
             result = await self.host.insist(partial(self.host.store.commit, cells, due=due, done=done))
             lost |= result.lost
-            await self._complete(result.tallies, smallest)
+            # What was there before counts no more, here or in a commit whose answer was lost: its joins are asked for.
+            again = {join for cell in cells if cell.key in result.lost for join in cell.joins} - result.tallies.keys()
+            tallies = result.tallies
+            if again:
+                tallies = tallies | await self.host.insist(partial(self.host.store.tally, list(again)))
+            await self._complete(tallies, smallest)
         return lost
 
     async def _complete(self, tallies: dict[Join, int], smallest: int) -> None:
         """Decide joins whose last input has just been counted."""
-        # A redelivered arrival counts no more, so a join completed before a crash must be asked for.
-        asked = [join for join in self.big if join not in tallies]
-        self.big.clear()
-        if asked:
-            tallies = tallies | await self.host.insist(partial(self.host.store.tally, asked))
         ready: list[tuple[View, Key]] = []
         want: dict[CellKey, View] = {}
         for join, count in tallies.items():
             view, key = self.views[join.run], Key(join.node, join.tag)
             size = len(view.run.plan.index.ups[join.node])
-            if size < smallest or count < size or key in view.outcomes:
+            if count < size:
+                continue
+            self.complete.add(join)
+            if size < smallest or key in view.outcomes:
                 continue
             ready.append((view, key))
             for part in (key, *inputs(view.run.plan, key)):
@@ -218,6 +227,8 @@ class Turn:
     def _act(self, view: View, effect: Effect, redrive: int) -> News | None:
         """Carry out one effect of the machine; what was decided is heard next."""
         run = view.run
+        if isinstance(effect, Invoke | Record) and self._elsewhere(view, effect):
+            return None
         match effect:
             case Await(key):
                 self._await(view, key)
@@ -232,6 +243,17 @@ class Turn:
             case Repeat(key, revision):
                 return self._repeat(view, key, revision, redrive)
         return None
+
+    def _elsewhere(self, view: View, effect: Invoke | Record) -> bool:
+        """Whether a join that reads as complete is decided by the replica whose commit completed it."""
+        key = effect.key if isinstance(effect, Invoke) else effect.fact.key
+        revision = effect.revision if isinstance(effect, Invoke) else effect.fact.revision
+        ups = view.run.plan.index.ups[key.node]
+        if len(ups) < 2 or not self.counted:
+            return False
+        brought = [news.cell for up in ups if (news := view.news.get(Key(up, key.tag)))]
+        mine = Join(view.run.id, key.node, key.tag, revision) in self.complete
+        return bool(brought) and not mine and self.counted.issuperset(brought)
 
     def _decided(self, view: View, fact: Fact, redrive: int) -> News:
         """Record a decision, publish it if somebody hears it, and close the run with its exit."""
@@ -254,13 +276,10 @@ class Turn:
 
     def _await(self, view: View, key: Key) -> None:
         """An incomplete join: record those of its inputs that this turn brought."""
-        ups = view.run.plan.index.ups[key.node]
-        for up in ups:
+        for up in view.run.plan.index.ups[key.node]:
             item = view.news.get(Key(up, key.tag))
             if item is not None and not item.recorded:
                 self._keep(item)
-        if len(ups) > LOADED_JOIN:
-            self.big.add(Join(view.run.id, key.node, key.tag, 1))
 
     def _repeat(self, view: View, key: Key, revision: int, redrive: int) -> News | None:
         """Something decided before is touched again: publish it again, once per redrive and process."""

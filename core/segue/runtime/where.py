@@ -82,7 +82,8 @@ async def find(journal: Journal, text: str) -> RunRecord:
     found = await journal.find(_canonical(text))
     if not found:
         raise UnknownRun(
-            f"no run has the key or id {text!r}, or a part of it", "list runs with `segue runs`; is an observer running?"
+            f"no run has the key or id {text!r}, or a part of it",
+            "list runs with `segue runs`; is an observer running?",
         )
     if len(found) > 1:
         names = ", ".join(f"{run.flow}/{run.key or run.run}" for run in found[:5])
@@ -127,9 +128,7 @@ def view(plan: Plan, entries: Sequence[JournalEntry]) -> tuple[NodeView, ...]:
         elif seen.failed is None or event.attempt > seen.failed.attempt:
             seen.failed = event
     states = fold(plan, facts)
-    return tuple(
-        _node(plan, states[node.id], times) for node in plan.nodes if node.id not in (ENTRY, EXIT)
-    )
+    return tuple(_node(plan, states[node.id], times) for node in plan.nodes if node.id not in (ENTRY, EXIT))
 
 
 def _node(plan: Plan, status: NodeStatus, times: dict[str, Times]) -> NodeView:

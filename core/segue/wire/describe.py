@@ -148,20 +148,24 @@ def text(report: Report, limit: int = LISTED) -> str:
         lines.append(f"  {part.service}{home}: decides {_some([_shown(node) for node in part.nodes])}")
         hears = [(heard.subject, f"from {heard.source}") for heard in part.hears]
         says = [(said.subject, f"to {_some(said.heard_by)}" if said.heard_by else "") for said in part.says]
-        lines += _table("hears", hears, limit) + _table("says ", says, limit)
+        lines += _table([("hears", hears), ("says", says)], limit)
     cost = report.orchestrated_traffic
     counts = f"{_count(cost.commands, 'command')}, {_count(cost.events, 'event')}, {_deliveries(cost)}"
     lines += ["", f"{report.flow} orchestrated: {counts} in a run", f"  {COORDINATOR}, accepts starts: decides all"]
-    lines += _table("hears", [(subject, "") for subject in report.orchestrated.hears], limit)
-    lines += _table("tells", [(told.subject, f"for {_some(told.nodes)}") for told in report.orchestrated.tells], limit)
+    heard = [(subject, "") for subject in report.orchestrated.hears]
+    tells = [(told.subject, f"for {_some(told.nodes)}") for told in report.orchestrated.tells]
+    lines += _table([("hears", heard), ("tells", tells)], limit)
     return "\n".join(lines) + "\n"
 
 
-def _table(verb: str, rows: Sequence[tuple[str, str]], limit: int) -> list[str]:
-    shown = rows[:limit]
-    width = max((len(subject) for subject, _ in shown), default=0)
-    lines = [f"    {verb}  {subject:<{width}}  {who}".rstrip() for subject, who in shown]
-    return lines if len(rows) <= limit else [*lines, f"    {verb}  … {len(rows) - limit:,} more"]
+def _table(parts: Sequence[tuple[str, Sequence[tuple[str, str]]]], limit: int) -> list[str]:
+    width = max((len(subject) for _, rows in parts for subject, _ in rows[:limit]), default=0)
+    lines = []
+    for verb, rows in parts:
+        lines += [f"    {verb:<5}  {subject:<{width}}  {who}".rstrip() for subject, who in rows[:limit]]
+        if len(rows) > limit:
+            lines.append(f"    {verb:<5}  … {len(rows) - limit:,} more")
+    return lines
 
 
 def _some(names: Sequence[str]) -> str:

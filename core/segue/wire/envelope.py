@@ -1,7 +1,7 @@
 """The envelope: CloudEvents 1.0 in structured JSON, one event or a batch to a broker message.
 
 Extension attributes carry what Segue needs to place an event: the run (`correlationid`, from the CloudEvents
-correlation extension), plan, flow, node, tag, revision, epoch. `data` is the plain value that a step returned, so that a
+correlation extension), plan, flow, node, tag, revision, epoch. `data` is the plain value that a step returned, so a
 listener outside Segue reads `charge.completed` without knowing anything else. An event is recorded, sent again and
 joined as these bytes: there is no second format in the stores.
 
@@ -25,7 +25,7 @@ SPEC = "1.0"
 """The version of CloudEvents that is spoken here."""
 
 TYPE = "segue."
-"""Types of events are this and the kind: started, completed, skipped, failed, aborted, cancelled, ended, attempt.failed."""
+"""Types are this and the kind: started, completed, skipped, failed, aborted, cancelled, ended, attempt.failed."""
 
 CALL = "segue.call"
 
@@ -240,5 +240,3 @@ def fact_of(event: Event) -> Fact | None:
     except _BROKEN as error:
         raise InvalidInput(f"event {event.id} has broken data: {error}") from None
     return Fact(key, outcome, event.revision)
-
-

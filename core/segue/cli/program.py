@@ -1,0 +1,113 @@
+"""The program: its commands, and what every command has in common: exit codes, errors in one block, no tracebacks.
+
+Commands are named by import path, and loaded when they are called: `segue --help` stays fast.
+
+Exit codes: 0 done; 1 it failed; 2 the command line or the configuration is wrong; 130 interrupted; 141 the reader of the
+output went away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import cyclopts
+from cyclopts import CycloptsError, Group
+
+BROKEN_PIPE, INTERRUPTED = 141, 130
+_WORK = Group("Work", sort_key=1)
+_CHANGE = Group("Change", sort_key=2)
+_LOOK = Group("Look", sort_key=3)
+_RUN = Group("Run", sort_key=4)
+_MORE = Group("More", sort_key=5)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command and report what goes wrong.
+
+    Args:
+        arguments: The command line without the program's name.
+
+    Returns:
+        The exit code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Python flushes once more at exit; there is nobody to read that either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        result: Any = _tree()(
+            list(arguments), exit_on_error=False, print_error=False, verbose=False, result_action="return_value"
+        )
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        from segue.cli import failures
+
+        if os.environ.get("SEGUE_DEBUG") and not isinstance(error, CycloptsError):
+            import traceback
+
+            traceback.print_exception(error)
+        return failures.report(error, as_json=_wants_json(arguments))
+    return result if isinstance(result, int) else 0
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether JSON was asked for; also of a command line that cannot be parsed."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return any(
+        (first in ("--output", "-o") and second == "json") or first in ("--output=json", "-o=json", "-ojson")
+        for first, second in pairs
+    )
+
+
+def _tree() -> cyclopts.App:
+    app = cyclopts.App(
+        name="segue",
+        help="Declare a flow once; run it orchestrated or choreographed, and see it the same way in both.",
+        help_epilogue="Settings come from segue.toml, then the environment (SEGUE_TRANSPORT ...), then flags.",
+        help_format="plaintext",
+        version=_version,
+        suppress_keyboard_interrupt=False,
+    )
+    for name, where, group, text in (
+        ("dev", "dev:dev", _WORK, "Run a whole app here: broker, coordinator, services, observer."),
+        ("plan", "planning:plan", _WORK, "Show a flow's plan, and who hears whom in each mode."),
+        ("deploy", "planning:deploy", _CHANGE, "Check flows and publish them; new runs take them."),
+        ("mode", "planning:mode", _CHANGE, "List the modes of flows, or set one for new runs."),
+        ("start", "runs:start", _CHANGE, "Start a run."),
+        ("runs", "runs:runs", _LOOK, "List runs, newest first."),
+        ("where", "where:where", _LOOK, "Where is a run, and why is it not further?"),
+        ("serve", "hosting:serve", _RUN, "Run a replica of a service."),
+        ("coordinator", "hosting:coordinator", _RUN, "Run a coordinator, which orchestrated runs need."),
+        ("observe", "hosting:observe", _RUN, "Run the observer, which writes the journal."),
+        ("config", "about:config", _MORE, "Show every setting and where it comes from."),
+        ("plugins", "about:plugins", _MORE, "Show which plugins serve which URLs."),
+    ):
+        app.command(f"segue.cli.{where}", name=name, group=group, help=text)
+    database = cyclopts.App(name="db", help="Look after databases.", group=_MORE)
+    database.command("segue.cli.about:upgrade", name="upgrade", help="Bring stores and journal up to date.")
+    app.command(database)
+    app["--help"].group = app["--version"].group = _MORE
+    return app
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"segue {version('segue')}"

@@ -1,0 +1,39 @@
+"""Registers the adapter: the entry point in the group `segue` names this module."""
+
+from __future__ import annotations
+
+import math
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from segue.errors import ConfigError
+from segue.hooks import Adapters, hookimpl
+from segue.ports.transport import Transport
+from segue_litequeue.file import QueueFile
+from segue_litequeue.transport import LiteTransport
+
+
+@hookimpl
+def segue_register(adapters: Adapters) -> None:
+    """Serve `litequeue://` as a transport."""
+    adapters.transport("litequeue", open_transport)
+
+
+async def open_transport(url: str, namespace: str) -> Transport:
+    """Open the file that a URL names.
+
+    Raises:
+        ConfigError: The URL has no absolute path, or has an unknown option or a bad value.
+        TransportUnavailable: The file cannot be opened.
+    """
+    parts = urlsplit(url)
+    if parts.netloc or len(parts.path) < 2:
+        raise ConfigError(f"{url!r} names no file", "write litequeue:///absolute/path/to/file.db")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    given = options.pop("redelivery", "5")
+    try:
+        redelivery = float(given)
+    except ValueError:
+        redelivery = math.nan
+    if options or not 0 < redelivery < math.inf:
+        raise ConfigError(f"bad option in {url!r}", "litequeue:// takes redelivery, in seconds, above 0")
+    return LiteTransport(await QueueFile.open(unquote(parts.path)), namespace, redelivery)
