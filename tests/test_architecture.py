@@ -23,7 +23,7 @@ FILES = sorted(path for package, folder in PACKAGES.items() for path in (ROOT / 
 _PURE = {"errors", "names", "plan", "machine", "model", "wire"}
 _BOUNDARY = _PURE | {"ports", "hooks", "config"}
 _SHELL = _BOUNDARY | {"runtime", "trace"}
-_TOP = _SHELL | {"testing", "cli", ""}
+_TOP = _SHELL | {"compose", "testing", "cli", ""}
 MAY_IMPORT = {
     "errors": set(),
     "names": {"errors"},
@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "config": _PURE | {"hooks"},
     "runtime": _SHELL,
     "trace": _SHELL,
+    "compose": _SHELL,
     "testing": _TOP,
     "cli": _TOP,
     "": _TOP,

@@ -24,7 +24,9 @@ from segue.model.step import Step
 from segue.model.tracing import after, either, otherwise, when
 
 if TYPE_CHECKING:
+    from segue.compose import connect
     from segue.hooks import hookimpl
+    from segue.runtime.executor import current
 
 __all__ = [
     "App",
@@ -42,6 +44,8 @@ __all__ = [
     "UnknownFlow",
     "UnknownRun",
     "after",
+    "connect",
+    "current",
     "either",
     "flow",
     "hookimpl",

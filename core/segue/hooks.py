@@ -30,7 +30,8 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 OpenTransport = Callable[[str, str], Awaitable[Transport]]
 OpenStore = Callable[[str, str], Awaitable[StateStore]]
-RunBroker = Callable[[Path], AbstractAsyncContextManager[str]]
+RunBroker = Callable[[Path, str], AbstractAsyncContextManager[str]]
+Upgrade = Callable[[str], tuple[int, int]]
 OpenJournal = Callable[[str], Awaitable[Journal]]
 
 
@@ -39,6 +40,7 @@ class Adapters:
 
     def __init__(self) -> None:
         self.brokers: dict[str, RunBroker] = {}
+        self.upgrades: dict[str, Upgrade] = {}
         self.transports: dict[str, OpenTransport] = {}
         self.stores: dict[str, OpenStore] = {}
         self.journals: dict[str, OpenJournal] = {}
@@ -51,12 +53,17 @@ class Adapters:
         """Register `opener(url, part)` for `scheme://` state stores; `part` names the participant."""
         self.stores[scheme] = opener
 
-    def broker(self, name: str, run: RunBroker) -> None:
-        """Register a broker that `segue dev` can run: `run(folder)` gives its URL while the context is open.
+    def broker(self, scheme: str, run: RunBroker) -> None:
+        """Register a broker that `segue dev` can run: `run(folder, url)` gives its URL while the context is open.
 
-        Entering raises `PluginError` if the broker's program is not installed.
+        That is `url` if it names a free port of this machine, else another one. Entering raises `PluginError` if the
+        broker's program is not installed.
         """
-        self.brokers[name] = run
+        self.brokers[scheme] = run
+
+    def upgrade(self, scheme: str, run: Upgrade) -> None:
+        """Register `run(url)`, which brings the tables of a database up to date: their version before and after."""
+        self.upgrades[scheme] = run
 
     def journal(self, scheme: str, opener: OpenJournal) -> None:
         """Register `opener(url)` for `scheme://` journals."""

@@ -56,10 +56,12 @@ class SqlJournal:
     async def append(
         self, entries: Sequence[JournalEntry], runs: Sequence[RunRecord], plans: Sequence[tuple[str, bytes]] = ()
     ) -> None:
+        """Add entries, merge what is known of runs, keep plans."""
         if entries or runs or plans:
             await self._lane.write(_Append(entries, runs, plans))
 
     async def runs(self, query: RunQuery) -> list[RunRecord]:
+        """Runs that fit, newest first."""
         chosen = _newest(query.limit)
         if query.flow:
             chosen = chosen.where(run.c.flow == query.flow)
@@ -70,18 +72,22 @@ class SqlJournal:
         return await self._lane.read(partial(_records, query=chosen))
 
     async def find(self, text: str, limit: int = 10) -> list[RunRecord]:
+        """Runs whose id or key is `text`, or else contains it."""
         exact = _newest(limit).where(or_(run.c.run == text, run.c.key == text))
         if found := await self._lane.read(partial(_records, query=exact)):
             return found
         return await self._lane.read(partial(_records, query=_newest(limit).where(_contains(text))))
 
     async def history(self, run: str) -> list[JournalEntry]:
+        """All entries of a run, by time."""
         return await self._lane.read(partial(_history, run=run))
 
     async def plan(self, plan: str) -> bytes | None:
+        """The JSON of a plan."""
         return await self._lane.read(partial(_plan, hash_=plan))
 
     async def aclose(self) -> None:
+        """Disconnect, when all calls are through."""
         await self._lane.aclose()
 
 

@@ -51,6 +51,10 @@ class Link(Protocol):
         """Add to tallies, within a transaction; what they are then, by the number of the row."""
         ...
 
+    def lock_due(self, part: int, rows: Sequence[Row]) -> None:
+        """Lock the due rows of these (run, node, tag) in this order, before some are written and others deleted."""
+        ...
+
     def delete_due(self, part: int, rows: Sequence[Row]) -> None:
         """Delete the due rows of these (run, node, tag)."""
         ...

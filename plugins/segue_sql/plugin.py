@@ -17,6 +17,7 @@ def segue_register(adapters: Adapters) -> None:
     for scheme in SCHEMES:
         adapters.store(scheme, _open_store)
         adapters.journal(scheme, _open_journal)
+        adapters.upgrade(scheme, _upgrade)
 
 
 async def _open_store(url: str, part: str) -> StateStore:
@@ -31,6 +32,13 @@ async def _open_journal(url: str) -> Journal:
     from segue_sql.journal import open_journal
 
     return await open_journal(url)
+
+
+def _upgrade(url: str) -> tuple[int, int]:
+    _need_sqlalchemy(url)
+    from segue_sql.migrations import upgrade
+
+    return upgrade(url)
 
 
 def _need_sqlalchemy(url: str) -> None:

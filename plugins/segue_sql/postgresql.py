@@ -117,6 +117,9 @@ class PostgresLink:
         found = {(run.hex, *rest): n for run, *rest, n in cursor.fetchall()}
         return {i: found[tuple(row[:-1])] for i, row in enumerate(rows)}
 
+    def lock_due(self, part: int, rows: Sequence[Row]) -> None:
+        self._execute(_LOCK, [(part, *row) for row in rows])
+
     def delete_due(self, part: int, rows: Sequence[Row]) -> None:
         if rows:
             self._execute(_DELETE, [(part, *row) for row in rows])
@@ -183,7 +186,7 @@ def lookup_text(lookup: Lookup) -> str:
     return f"{_rows(lookup.columns)} SELECT k.i, t.v FROM k CROSS JOIN LATERAL ({found}) t"
 
 
-_DELETE = (
-    _rows([Column("part", "integer"), Column("uuid", "run"), Column("node", "text"), Column("tag", "text")])
-    + " DELETE FROM segue_due d USING k WHERE d.part = k.part AND d.run = k.uuid AND d.node = k.node AND d.tag = k.tag"
-)
+_DUE_ROWS = _rows([Column("part", "integer"), Column("uuid", "run"), Column("node", "text"), Column("tag", "text")])
+_SAME = "d.part = k.part AND d.run = k.uuid AND d.node = k.node AND d.tag = k.tag"
+_LOCK = f"{_DUE_ROWS} SELECT k.i FROM k CROSS JOIN LATERAL (SELECT FROM segue_due d WHERE {_SAME} LIMIT 1 FOR UPDATE) d"
+_DELETE = f"{_DUE_ROWS} DELETE FROM segue_due d USING k WHERE {_SAME}"

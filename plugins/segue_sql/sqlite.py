@@ -27,7 +27,7 @@ from segue_sql.link import Database, Link, Row, Take
 from segue_sql.statements import Kind, Lookup, Statement, StoreStatements
 
 BUSY_SECONDS = 10.0
-"""How long to wait for another process's transaction."""
+"""How long to wait for another process's transaction, unless the URL says `?timeout=`."""
 CACHE_KIBIBYTES = 16 * 1024
 PIECE = 256
 """Most rows in one statement."""
@@ -59,12 +59,8 @@ def database(url: URL, part: str) -> Database:
         raise StoreError(f"cannot create the directory {path.parent}: {error.strerror}") from error
     if sqlite3.sqlite_version_info < (3, 51, 3):
         _log.debug("SQLite %s may damage a WAL that several processes reset at once", sqlite3.sqlite_version)
-    engine = create_engine(
-        url.set(database=str(path)),
-        isolation_level="AUTOCOMMIT",
-        poolclass=NullPool,
-        connect_args={"timeout": BUSY_SECONDS, "cached_statements": PIECE},
-    )
+    options = {"timeout": str(BUSY_SECONDS), "cached_statements": str(PIECE), **url.query}
+    engine = create_engine(url.set(database=str(path), query=options), isolation_level="AUTOCOMMIT", poolclass=NullPool)
 
     def connect() -> Link:
         return SqliteLink(engine.connect())
@@ -146,6 +142,9 @@ class SqliteLink:
     def count(self, statements: StoreStatements, rows: Sequence[Row]) -> dict[int, int]:
         self.execute(statements.count, rows)
         return self.lookup(statements.tally, [row[:-1] for row in rows])
+
+    def lock_due(self, part: int, rows: Sequence[Row]) -> None:
+        """The transaction has locked everything."""
 
     def delete_due(self, part: int, rows: Sequence[Row]) -> None:
         for _, piece in pieces(rows):

@@ -60,6 +60,7 @@ class SqlStore:
         self._sql = StoreStatements(await self._lane.read(partial(_enter, part=part)))
 
     async def load(self, keys: Iterable[CellKey]) -> dict[CellKey, bytes]:
+        """The recorded values of those keys that exist."""
         wanted = list(dict.fromkeys(keys))
         if not wanted:
             return {}
@@ -68,29 +69,34 @@ class SqlStore:
     async def commit(
         self, cells: Sequence[Cell] = (), *, due: Sequence[Due] = (), done: Sequence[DueKey] = ()
     ) -> Committed:
+        """Record cells, count arrivals, write and delete due rows; in one transaction, shared with other callers."""
         if not (cells or due or done):
             return Committed({}, {})
         found: Committed = await self._lane.write(Commit(cells, due, done))
         return found
 
     async def tally(self, joins: Sequence[Join]) -> dict[Join, int]:
+        """How many inputs have arrived."""
         if not joins:
             return {}
         return await self._lane.read(partial(self._tally, joins=joins))
 
     async def bind(self, flow: str, runs: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Bind business keys to run ids, unless they are bound."""
         if not runs:
             return {}
         bound: dict[str, str] = await self._lane.write(_Bind(flow, runs))
         return bound
 
     async def find(self, flow: str, keys: Sequence[str]) -> dict[str, str]:
+        """The run ids of those keys that are bound."""
         if not keys:
             return {}
         found = await self._lane.read(partial(self._find, keys=[(flow, key) for key in keys]))
         return {key: run for (_, key), run in found.items()}
 
     async def claim(self, now: float, lease: float, limit: int, owner: str) -> list[Due]:
+        """Take overdue rows, oldest first."""
         take = Take(_milliseconds(now), _milliseconds(now + lease), limit, owner)
         # Most polls find nothing; those must not take the write lock.
         if not await self._lane.read(lambda link: link.overdue(self._sql.part, take.now)):
@@ -99,6 +105,7 @@ class SqlStore:
         return claimed
 
     async def aclose(self) -> None:
+        """Disconnect, when all calls are through."""
         await self._lane.aclose()
 
     def _load(self, link: Link, keys: Sequence[CellKey]) -> dict[CellKey, bytes]:
@@ -137,6 +144,9 @@ class SqlStore:
         if arrivals:
             after = link.count(self._sql, [(run(join[0]), *join[1:], n) for join, n in arrivals])
             tallies = {arrivals[i][0]: n for i, n in after.items()}
+        if batch.due and batch.done:
+            places = sorted([*batch.done, *(due.key for due in batch.due)])
+            link.lock_due(self._sql.part, [(run(key.run), key.node, key.tag) for key in places])
         link.execute(self._sql.due, [_due_row(link, due) for due in batch.due])
         link.delete_due(self._sql.part, [(run(key.run), key.node, key.tag) for key in batch.done])
         return batch.answers(tallies)

@@ -50,17 +50,7 @@ def test_callers_see_what_they_would_have_seen_one_after_the_other() -> None:
         there = {key(f"n{i}"): b"old" for i in chance.sample(range(8), 2)}
         before = {join: chance.randrange(3) for join in joins}
         commits = [
-            Commit(
-                [
-                    Cell(
-                        key(f"n{chance.randrange(8)}"), b"%d" % caller, tuple(chance.sample(joins, chance.randrange(4)))
-                    )
-                    for _ in range(chance.randrange(5))
-                ],
-                (),
-                (),
-            )
-            for caller in range(4)
+            Commit([_cell(chance, caller, joins) for _ in range(chance.randrange(5))], (), ()) for caller in range(4)
         ]
         recorded, tallies, expected = dict(there), dict(before), []
         for commit in commits:
@@ -75,3 +65,8 @@ def test_callers_see_what_they_would_have_seen_one_after_the_other() -> None:
                     counted.add(join)
             expected.append(Committed(lost, {join: tallies[join] for join in counted}))
         assert answers(Batch(commits), there, before) == expected
+
+
+def _cell(chance: random.Random, caller: int, joins: list[Join]) -> Cell:
+    chosen = chance.sample(joins, chance.randrange(len(joins) + 1))
+    return Cell(key(f"n{chance.randrange(8)}"), b"%d" % caller, tuple(chosen))

@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 from nats.aio.msg import Msg
 
-from segue.errors import TransportError
+from segue.errors import TransportError, TransportUnavailable
 from segue.ports.transport import Delivery
-from segue_nats.connection import Connection, Subscription
+from segue_nats.connection import LOST, Connection, Subscription
 from segue_nats.publisher import Post, Publisher
 from segue_nats.topology import nanoseconds
 
@@ -33,6 +33,9 @@ PAUSE = 0.5
 LARGEST_PULL = 4096
 PULL_BYTES = 16 * 1024 * 1024
 LEAVE_TIMEOUT = 2.0
+SERVED = ("Batch Completed", "Message Size Exceeds MaxBytes")
+"""How a pull ends well; any other end means that the consumer may be gone."""
+
 ACK, NAK, TERM = b"+ACK", b"-NAK", b"+TERM"
 
 
@@ -72,6 +75,7 @@ class PullConsumer:
         self._window = 1
         self._missing = False
         self._wake = asyncio.Event()
+        self._now = asyncio.get_running_loop().time
 
     async def join(self) -> None:
         """Start listening; the first `receive` asks."""
@@ -87,8 +91,6 @@ class PullConsumer:
                 await self._subscription.close()
             for token in (*self._held, *(delivery.token for delivery in self._box)):
                 await self._connection.publish(str(token), NAK)
-        self._box.clear()
-        self._held.clear()
 
     async def receive(self, limit: int) -> list[Delivery]:
         """Wait for at least one delivery, then return what is there, at most `limit`."""
@@ -126,13 +128,15 @@ class PullConsumer:
         await self._answer(deliveries, TERM)
 
     async def _answer(self, deliveries: Sequence[Delivery], verdict: bytes) -> None:
-        publish = self._connection.publish
-        for delivery in deliveries:
-            self._held.discard(delivery.token)
-            await publish(str(delivery.token), verdict)
+        self._held.difference_update([delivery.token for delivery in deliveries])
+        try:
+            client = self._connection.client
+            for delivery in deliveries:
+                await client.publish(str(delivery.token), verdict)
+        except (*LOST, TransportUnavailable):
+            log.debug("%s: answers were lost with the connection, the messages come again", self._origin)
 
     async def _wait(self) -> None:
-        loop = asyncio.get_running_loop()
         if self._missing:
             self._missing = False
             await asyncio.sleep(PAUSE)
@@ -140,13 +144,13 @@ class PullConsumer:
                 await self._restore()
             except TransportError as error:
                 log.warning("%s cannot be consumed: %s", self._origin, error.message)
-        if loop.time() - self._heard >= SILENCE:
+        if self._now() - self._heard >= SILENCE:
             self._asked = 0
         await self._pull()
         if self._box:
             return
         self._wake.clear()
-        timer = loop.call_later(SILENCE, self._wake.set)
+        timer = asyncio.get_running_loop().call_later(SILENCE, self._wake.set)
         try:
             await self._wake.wait()
         finally:
@@ -158,7 +162,7 @@ class PullConsumer:
             return
         want = self._window - have
         self._asked += want
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = self._now()
         request = b'{"batch": %d, "max_bytes": %d, "expires": %d, "idle_heartbeat": %d}' % (
             want,
             PULL_BYTES,
@@ -168,7 +172,7 @@ class PullConsumer:
         await self._connection.publish(self._next, request, self._inbox)
 
     async def _on_message(self, message: Msg) -> None:
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = self._now()
         reply = message.reply
         if not reply:
             self._on_status(message.headers or {})
@@ -188,11 +192,10 @@ class PullConsumer:
             self._asked = max(self._asked - int(left), 0)
         else:
             self._asked = 0
-        # Anything but an expired or full pull means that the consumer may be gone.
         description = headers.get("Description", "")
-        self._missing = status != "408" and "MaxBytes" not in description
-        if self._missing:
+        if status != "408" and description not in SERVED:
             log.info("%s: %s %s", self._origin, status, description)
+            self._missing = True
         self._wake.set()
 
     def _on_connected(self) -> None:

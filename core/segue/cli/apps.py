@@ -29,7 +29,7 @@ def load(config: Config) -> App:
     if not config.app:
         raise ConfigError("no application is named", f'give --app shop:app, or set app = "shop:app" in {FILE}')
     folders = [Path.cwd()]
-    if config.file is not None and config.origins.get("app", "").startswith(FILE):
+    if config.file is not None and not config.origins["app"].startswith(("environment", "flag")):
         folders.append(config.file.parent)
     sys.path[:0] = [str(folder) for folder in dict.fromkeys(folders) if str(folder) not in sys.path]
     name, _, attribute = config.app.partition(":")

@@ -50,8 +50,8 @@ def report(error: BaseException, as_json: bool) -> int:
     for problem in problems:
         if as_json:
             # What came from the command line may not be Unicode, which JSON must be.
-            texts = (text.encode(errors="backslashreplace").decode() for text in (problem.error, problem.hint))
-            print(json_line(Told(*texts, problem.kind)), file=sys.stderr)
+            told, hint = (text.encode(errors="backslashreplace").decode() for text in (problem.error, problem.hint))
+            print(json_line(Told(told, hint, problem.kind)), file=sys.stderr)
             continue
         print(f"error: {_block(problem.error)}", file=sys.stderr)
         if problem.hint:

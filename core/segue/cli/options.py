@@ -55,6 +55,9 @@ class Options:
         return screen
 
 
+DEFAULTS = Options()
+
+
 def execute(command: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     """Run a coroutine function to its end, on uvloop if it is there."""
     import anyio

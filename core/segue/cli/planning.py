@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from cyclopts import Parameter
 
-from segue import compose, config as configuration
+from segue import compose
+from segue import config as configuration
 from segue.cli import apps
-from segue.cli.options import Options, execute
-from segue.cli.screen import Screen, clean, clock, json_text, table
+from segue.cli.options import DEFAULTS, Options, execute
+from segue.cli.screen import clean, clock, json_text, table
 from segue.config import FILE, Config
 from segue.config.schema import loose
 from segue.errors import ConfigError
@@ -26,15 +27,19 @@ from segue.plan.svg import svg
 from segue.runtime import deploy as deployment
 from segue.runtime.catalog import Catalog
 from segue.runtime.deploy import Deployed
+from segue.runtime.serving import Wiring
 from segue.wire import describe
 from segue.wire.subjects import Subjects
+
+if TYPE_CHECKING:
+    from segue.cli.screen import Line
 
 Format = Literal["text", "mermaid", "svg", "json"]
 _SUFFIXES: dict[str, Format] = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".json": "json"}
 
 
 class PlanShown(msgspec.Struct, frozen=True):
-    """`segue plan -o json`: `plan` is the hash, `wire` says who hears whom, `document` is what `--format json` gives."""
+    """`segue plan -o json`: `plan` is the hash, `wire` says who hears whom, `document` is the plan itself."""
 
     flow: str
     plan: str
@@ -44,7 +49,7 @@ class PlanShown(msgspec.Struct, frozen=True):
 
 
 class FlowMode(msgspec.Struct, frozen=True):
-    """A line of `segue mode`: `mode` is in force; `configured` and `origin` are what the configuration says, if it does."""
+    """A line of `segue mode`: `mode` is in force; `configured` and `origin`: what the configuration says, or empty."""
 
     flow: str
     mode: Mode
@@ -80,10 +85,11 @@ def plan(
     flow: str,
     /,
     *,
-    format: Annotated[Format | None, Parameter(help="Of the drawing; default: by the suffix of --save, else text.")]
-    = None,
+    format: Annotated[
+        Format | None, Parameter(help="Of the drawing; default: by the suffix of --save, else text.")
+    ] = None,
     save: Annotated[Path | None, Parameter(help="Write it to this file.")] = None,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
 ) -> None:
     """Show a flow's plan, and who hears whom in each mode.
 
@@ -113,7 +119,7 @@ def plan(
 def deploy(
     *flows: str,
     mode: Annotated[Mode | None, Parameter(help="For these flows, whatever the configuration says.")] = None,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
 ) -> None:
     """Check flows and publish them; new runs take them, runs under way end on the plan that they began with.
 
@@ -136,7 +142,7 @@ def mode(
     /,
     *,
     save: Annotated[bool, Parameter(help="Also write it into segue.toml.", negative="")] = False,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
 ) -> None:
     """List the modes of the deployed flows, or set the mode of one. Runs under way end in the mode they began in.
 
@@ -160,7 +166,7 @@ def mode(
 
 
 async def deploy_flows(
-    config: Config, wiring: compose.Wiring, app: App, names: Sequence[str] = (), mode: Mode | None = None
+    config: Config, wiring: Wiring, app: App, names: Sequence[str] = (), mode: Mode | None = None
 ) -> list[Deployed]:
     """Deploy flows of an app, all or those named, with the modes that `segue deploy` promises."""
     chosen = [apps.flow_of(app, name) for name in dict.fromkeys(names or app.flows)]
@@ -176,7 +182,7 @@ def deployed(done: Deployed) -> FlowDeployed:
     )
 
 
-def deployed_lines(done: Sequence[Deployed]) -> list[object]:
+def deployed_lines(done: Sequence[Deployed]) -> list[Line]:
     """Deployed flows, for people."""
     if not done:
         return ["this app has no flows"]
@@ -189,7 +195,9 @@ def deployed_lines(done: Sequence[Deployed]) -> list[object]:
         )
         for each in done
     ]
-    notes = [f"{each.flow}: not checked against {', '.join(each.unknown)}: never ran yet" for each in done if each.unknown]
+    notes = [
+        f"{each.flow}: not checked against {', '.join(each.unknown)}: never ran yet" for each in done if each.unknown
+    ]
     return [*table(("flow", "plan", "mode", ""), rows), *map(clean, notes)]
 
 
@@ -219,7 +227,7 @@ async def _deploy(config: Config, app: App, names: Sequence[str], mode: Mode | N
 
 
 def _mode_for(config: Config, catalog: Catalog, flow: str) -> Mode:
-    """What the configuration says, else what is in force: deploying new code must not switch modes behind one's back."""
+    """What the configuration says, else what is in force: deploying new code must not switch modes by the way."""
     if not _origin(config, flow) and flow in catalog.flows:
         return catalog.flows[flow].mode
     return config.flow(flow).mode
@@ -272,7 +280,7 @@ def _mode_set_lines(told: ModeSet) -> list[str]:
     return [clean(line) for line in lines]
 
 
-def _mode_lines(found: Sequence[FlowMode]) -> list[object]:
+def _mode_lines(found: Sequence[FlowMode]) -> list[Line]:
     if not found:
         return ["no flow is deployed; see `segue deploy`"]
     now = datetime.now().astimezone()
@@ -285,11 +293,8 @@ def _mode_lines(found: Sequence[FlowMode]) -> list[object]:
         )
         for each in found
     ]
-    return list(table(("flow", "mode", "", "configured"), rows))
+    return [*table(("flow", "mode", "", "configured"), rows)]
 
 
 def _change(before: str, after: str) -> str:
     return after if before in ("", after) else f"{before} -> {after}"
-
-
-__all__ = ["Screen", "deploy", "deploy_flows", "deployed", "deployed_lines", "mode", "plan"]

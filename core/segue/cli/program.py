@@ -2,8 +2,8 @@
 
 Commands are named by import path, and loaded when they are called: `segue --help` stays fast.
 
-Exit codes: 0 done; 1 it failed; 2 the command line or the configuration is wrong; 130 interrupted; 141 the reader of the
-output went away.
+Exit codes: 0 done; 1 it failed; 2 the command line or the configuration is wrong; 130 interrupted; 141 nobody reads
+the output any more.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    Line = Text | str
+
 Output = Literal["table", "json"]
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -71,7 +73,7 @@ class Screen:
 
         return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
-    def show(self, value: Any, lines: Callable[[], Iterable[Text | str]]) -> None:
+    def show(self, value: Any, lines: Callable[[], Iterable[Line]]) -> None:
         """Print one answer.
 
         Args:
@@ -84,7 +86,7 @@ class Screen:
             self.lines(lines())
         sys.stdout.flush()
 
-    def event(self, value: Any, lines: Callable[[], Iterable[Text | str]]) -> None:
+    def event(self, value: Any, lines: Callable[[], Iterable[Line]]) -> None:
         """Print one of several answers: a line of JSON, or lines."""
         if self.as_json:
             print(json_line(value))
@@ -92,7 +94,7 @@ class Screen:
             self.lines(lines())
         sys.stdout.flush()
 
-    def lines(self, lines: Iterable[Text | str]) -> None:
+    def lines(self, lines: Iterable[Line]) -> None:
         """Print lines for people; plain text must be clean."""
         for line in lines:
             self.console.print(line, soft_wrap=True)
@@ -103,7 +105,7 @@ class Screen:
             print(text, file=sys.stderr, flush=True)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> list[Text]:
+def table(head: Sequence[str], rows: Iterable[Sequence[Line]]) -> list[Text]:
     """Rows in columns, two spaces apart, never wrapped; cells are made clean.
 
     Args:
@@ -135,7 +137,7 @@ def span(seconds: float) -> str:
     left = round(seconds)
     if left < 60:
         return f"{left} s"
-    parts = []
+    parts: list[str] = []
     for size, unit in _UNITS:
         count, left = divmod(left, size)
         if count or parts:

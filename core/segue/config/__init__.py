@@ -43,8 +43,8 @@ from segue.plan.projection import Mode
 __all__ = ["FILE", "Config", "FlowConfig", "ServiceConfig", "TraceConfig", "duration", "load", "rows", "set_mode"]
 
 FILE = "segue.toml"
-ELSEWHERE = frozenset({"SEGUE_CONFIG", "SEGUE_SOAK_SECONDS"})
-"""Variables that are no settings: where the file is, and how long soak tests run."""
+ELSEWHERE = frozenset({"SEGUE_CONFIG", "SEGUE_DEBUG", "SEGUE_SOAK_SECONDS"})
+"""Variables that are no settings: where the file is, whether tracebacks are shown, and how long soak tests run."""
 
 
 def load(

@@ -19,7 +19,7 @@ ROOT = ""
 """The tag of nodes outside any map or loop."""
 
 
-class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An error as a value: the class name, the message, and where it was raised (for people)."""
 
     type: str
@@ -27,7 +27,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
 
 
-class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
+class Cause(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Where a dead path began."""
 
     node: str
@@ -35,7 +35,7 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
     error: Failure | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The final result of a node: a value (JSON builtins) if completed, causes if failed, aborted or cancelled."""
 
     kind: OutcomeKind

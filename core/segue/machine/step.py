@@ -22,7 +22,7 @@ a fact of its own. The state is partial: the caller loads `wanted()`, and what i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from segue.errors import OutcomeConflict
@@ -47,7 +47,7 @@ from segue.plan.graph import Get, Index, Node, Plan
 LOADED_JOIN = 64
 """Joins with more inputs ask the tally whether they are complete, and load their inputs only then."""
 
-Mine = Collection[str]
+Mine = frozenset[str]
 Look = Callable[[str], Outcome]
 Decision = Outcome | dict[str, object]
 """An outcome decided without running anything, or the arguments to run with."""
@@ -59,12 +59,11 @@ def wanted(plan: Plan, key: Key, mine: Mine) -> list[Key]:
     The outcomes of all that it touches, and of small joins the other inputs.
     """
     index, keys = plan.index, []
-    for name in index.downs[key.node]:
-        if name in mine:
-            keys.append(Key(name, key.tag))
-            ups = index.ups[name]
-            if len(ups) <= LOADED_JOIN:
-                keys += [Key(up, key.tag) for up in ups if up != key.node]
+    for name in index.fed(mine)[key.node]:
+        keys.append(Key(name, key.tag))
+        ups = index.ups[name]
+        if 1 < len(ups) <= LOADED_JOIN:
+            keys += [Key(up, key.tag) for up in ups if up != key.node]
     return keys
 
 
@@ -76,7 +75,7 @@ def inputs(plan: Plan, key: Key) -> list[Key]:
 def joins(plan: Plan, key: Key, mine: Mine) -> list[Key]:
     """The joins of this participant that a fact of `key` counts for."""
     index = plan.index
-    return [Key(name, key.tag) for name in index.downs[key.node] if name in mine and len(index.ups[name]) > 1]
+    return [Key(name, key.tag) for name in index.fed(mine)[key.node] if len(index.ups[name]) > 1]
 
 
 def step(plan: Plan, state: State, fact: Fact, mine: Mine) -> tuple[State, list[Effect]]:
@@ -103,7 +102,7 @@ def hear(plan: Plan, state: State, facts: Iterable[Fact], mine: Mine) -> tuple[S
     Raises:
         OutcomeConflict: Another outcome of one of the nodes is already known.
     """
-    downs = plan.index.downs
+    downs = plan.index.fed(mine)
     outcomes = dict(state.outcomes)
     touched: dict[Key, None] = {}
     for fact in facts:
@@ -111,8 +110,7 @@ def hear(plan: Plan, state: State, facts: Iterable[Fact], mine: Mine) -> tuple[S
         if known is not fact.outcome and known != fact.outcome:
             _conflict(plan, fact, known)
         for name in downs[fact.key.node]:
-            if name in mine:
-                touched[Key(name, fact.key.tag)] = None
+            touched[Key(name, fact.key.tag)] = None
     state = State(outcomes, state.revision)
     return state, [decide(plan, state, key) for key in touched]
 

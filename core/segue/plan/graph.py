@@ -183,7 +183,7 @@ class Index:
         services: Owners of nodes, sorted.
     """
 
-    __slots__ = ("downs", "nodes", "order", "required", "services", "ups")
+    __slots__ = ("_fed", "downs", "nodes", "order", "required", "services", "ups")
 
     def __init__(self, plan: Plan) -> None:
         self.nodes = {node.id: node for node in plan.nodes}
@@ -204,6 +204,15 @@ class Index:
                 downs[up].append(node.id)
         self.downs = {name: tuple(heirs) for name, heirs in downs.items()}
         self.services = tuple(sorted({node.owner for node in plan.nodes}))
+        self._fed: dict[frozenset[str], dict[str, tuple[str, ...]]] = {}
+
+    def fed(self, mine: frozenset[str]) -> dict[str, tuple[str, ...]]:
+        """`downs`, of a participant's own nodes only; it is asked for at every fact, so it is kept."""
+        found = self._fed.get(mine)
+        if found is None:
+            found = {node: tuple(down for down in downs if down in mine) for node, downs in self.downs.items()}
+            self._fed[mine] = found
+        return found
 
 
 def gets_of(value: Value) -> Iterator[Get]:

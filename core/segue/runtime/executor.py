@@ -67,7 +67,7 @@ class Executor:
     """Runs jobs of one service and puts what they return into the participant's inbox.
 
     Workers are tasks that live on: a job costs no task of its own. A worker that takes a job wakes the next one if jobs
-    are left, so that steps which wait run side by side, and steps which never wait run one after the other in one worker.
+    are left, so steps that wait run side by side, and steps that never wait run one after the other in one worker.
 
     Args:
         host: The participant.

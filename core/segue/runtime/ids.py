@@ -1,4 +1,4 @@
-"""Run ids: UUIDv7 (RFC 9562), as 32 hex digits. Ordered by time, so that rows of a time lie together; valid trace ids."""
+"""Run ids: UUIDv7 (RFC 9562), 32 hex digits. Ordered by time, so that rows of a time lie together; valid trace ids."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class DueRows:
                 continue
             item = turn.news(run, event, envelope.encode(event))
             if item is not None:
-                item = item._replace(redrive=attempt, recorded=True)
+                item.recorded = True
                 turn.publish(item)
             if ended is not None or item is None:
                 turn.after.append(row.key)  # recorded, but perhaps not published before a crash

@@ -95,6 +95,7 @@ class Participant:
         self._inbox: list[Input] = []
         self.stopping = False
         self._intake: list[anyio.CancelScope] = []
+        self._quiet = anyio.Event()
         self._filled = anyio.Event()
         self._drained = anyio.Event()
         self._observed = bool(plugins().hook.segue_run_ended.get_hookimpls())
@@ -167,6 +168,8 @@ class Participant:
             except Exception:
                 log.exception("%s: a turn failed; its inputs are handed back", self.name)
                 await self._hand_back(batch)
+            if self.stopping and not self.running and not self._inbox:
+                self._quiet.set()
 
     async def _hand_back(self, batch: Iterable[Input]) -> None:
         for item in batch:
@@ -208,8 +211,8 @@ class Participant:
                 self.put(Tick())
 
     async def _drain(self) -> None:
-        while self.running or self._inbox:
-            await anyio.sleep(0.02)
+        self.put(Tick())
+        await self._quiet.wait()
 
 
 class Counts:

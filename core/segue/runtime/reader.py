@@ -79,9 +79,9 @@ class Reader:
             if raw is None:
                 turn.job(job)
                 continue
-            item = turn.news(job.run, envelope.decode(raw), raw)
+            item = turn.news(job.run, envelope.decode(raw), raw, job.tickets)
             if item is not None:
-                item = item._replace(tickets=job.tickets, recorded=True)
+                item.recorded = True
                 turn.publish(item)
                 news.append(item)
         return news
@@ -122,8 +122,8 @@ class Reader:
         fact = envelope.fact_of(event)
         if fact is None or fact.key.node not in run.plan.index.nodes:
             return None
-        news = News(run, fact, event, raw, (ticket,), event.redrive)
-        if (news.cell, news.redrive) not in self._host.seen:
+        news = News(run, fact, event, raw, (ticket,))
+        if news.mark not in self._host.seen:
             return news
         # Handled by this process before; if calls that follow from it are still under way, this delivery waits too.
         for down in run.plan.index.downs[fact.key.node]:

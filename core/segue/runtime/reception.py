@@ -114,8 +114,7 @@ class Reception:
             if (run.cell(Key(ENTRY)), 0) in host.seen:
                 continue  # recorded and published by this process
             fact = Fact(Key(ENTRY), Outcome("completed", msgspec.json.decode(start.input)))
-            event = make_event(run, fact, host.source, turn.now)
-            event = msgspec.structs.replace(event, traceparent=start.traceparent)
+            event = make_event(run, fact, host.source, turn.now, start.traceparent)
             news.append(News(run, fact, event, envelope.encode(event)))
             guard = DueKey(run.id, EXIT, "")
             turn.due[guard] = Due(guard, turn.now.timestamp() + GUARD_FIRST, 0, b"")

@@ -33,7 +33,21 @@ from segue.machine.step import LOADED_JOIN, decide, hear, inputs, joins, wanted
 from segue.plan.graph import EXIT
 from segue.ports.store import Cell, CellKey, Due, DueKey, Join
 from segue.runtime.outbox import Outbox
-from segue.runtime.work import Arrived, Input, Job, News, Overdue, Returned, RunRef, Starting, Ticket, View, make_event
+from segue.runtime.work import (
+    Arrived,
+    Input,
+    Job,
+    News,
+    Overdue,
+    Returned,
+    RunRef,
+    Starting,
+    Ticket,
+    Tickets,
+    View,
+    make_event,
+    result_event,
+)
 from segue.wire import envelope
 from segue.wire.envelope import Event
 
@@ -97,20 +111,16 @@ class Turn:
         for item in finished:
             job = item.job
             self.host.running.pop(job.cell, None)
-            fact = Fact(job.key, Outcome("completed"), job.revision)
-            event = make_event(
-                job.run, fact, self.host.source, self.now, kind=item.kind, data=item.data, attempt=job.attempt
-            )
-            event = msgspec.structs.replace(event, began=item.began, traceparent=item.traceparent)
+            event = result_event(item, self.host.source, self.now)
             if item.retry_at:
                 self.outbox.event(job.run.mode, event.flow, event.node, item.kind, envelope.encode(event))
                 self.due[DueKey(job.run.id, *job.key)] = self.host.overdue.row(job, item.retry_at)
                 continue
             if job.due:
                 self.after.append(DueKey(job.run.id, *job.key))
-            result = self.news(job.run, event, envelope.encode(event))
+            result = self.news(job.run, event, envelope.encode(event), job.tickets)
             if result is not None:
-                found.append(result._replace(tickets=job.tickets))
+                found.append(result)
         return found
 
     async def _record(self, proposed: list[News]) -> list[News]:
@@ -124,9 +134,9 @@ class Turn:
             raw = lost.get(news.cell)
             found = news if raw is None else await self._winner(news, raw)
             if found is not None:
-                found = found._replace(tickets=news.tickets, recorded=True)
-                recorded.append(found)
+                found.tickets, found.recorded = news.tickets, True
                 self.publish(found)
+                recorded.append(found)
         return recorded
 
     async def _winner(self, loser: News, raw: bytes) -> News | None:
@@ -147,13 +157,15 @@ class Turn:
             asked: dict[CellKey, View] = {}
             fresh: dict[str, list[News]] = {}
             for item in news:
+                self.seen.append(item.mark)
                 view = self.view(item.run)
+                if item.recorded and not item.run.plan.index.fed(view.mine)[item.fact.key.node]:
+                    continue
                 view.hear(item)
                 fresh.setdefault(item.run.id, []).append(item)
-                self.seen.append((item.cell, item.redrive))
                 for key in wanted(item.run.plan, item.fact.key, view.mine):
-                    if key not in view.asked and key not in view.news:
-                        view.asked.add(key)
+                    if key not in view.known and key not in view.news:
+                        view.known[key] = None
                         asked[item.run.cell(key, item.fact.revision)] = view
             await self._load(asked)
             news = []
@@ -265,7 +277,8 @@ class Turn:
             fact = fact._replace(outcome=Outcome("failed", causes=(Cause(fact.key.node, fact.key.tag, error),)))
             event = make_event(run, fact, self.host.source, self.now)
             raw = envelope.encode(event)
-        news = News(run, fact, event, raw, view.tickets(fact.key), redrive, recorded=True)
+        news = News(run, fact, event, raw, view.tickets(fact.key), recorded=True)
+        news.redrive = redrive
         self._keep(news)
         if fact.key.node in self.host.role.emits(run.plan, run.mode):
             self.publish(news)
@@ -283,17 +296,17 @@ class Turn:
 
     def _repeat(self, view: View, key: Key, revision: int, redrive: int) -> News | None:
         """Something decided before is touched again: publish it again, once per redrive and process."""
-        raw = view.raw.get(key)
-        if raw is None or (view.run.cell(key, revision), redrive) in self.host.seen:
+        known = view.known.get(key)
+        if known is None or (view.run.cell(key, revision), redrive) in self.host.seen:
             return None
-        event = envelope.decode(raw)
+        event, raw = known
         if redrive:
             event = msgspec.structs.replace(event, redrive=redrive)
             raw = envelope.encode(event)
-        news = self.news(view.run, event, raw)
+        news = self.news(view.run, event, raw, view.tickets(key))
         if news is None:
             return None
-        news = news._replace(tickets=view.tickets(key), redrive=redrive, recorded=True)
+        news.recorded = True
         if key.node in self.host.role.emits(view.run.plan, view.run.mode):
             self.publish(news)
         return news
@@ -323,26 +336,23 @@ class Turn:
 
     def cell(self, news: News) -> Cell:
         """The cell of a fact, with the joins that it counts for here."""
-        view = self.view(news.run)
-        counted = joins(news.run.plan, news.fact.key, view.mine)
-        revision = news.fact.revision
-        return Cell(
-            news.cell, bytes(news.raw), tuple(Join(news.run.id, key.node, key.tag, revision) for key in counted)
-        )
+        run, revision = news.run, news.fact.revision
+        counted = joins(run.plan, news.fact.key, self.view(run).mine)
+        return Cell(news.cell, news.raw, tuple([Join(run.id, key.node, key.tag, revision) for key in counted]))
 
     def publish(self, news: News) -> None:
         """Put the event of a fact into the outbox."""
         event = news.event
         self.outbox.event(news.run.mode, event.flow, event.node, event.kind, news.raw)
 
-    def news(self, run: RunRef, event: Event, raw: bytes) -> News | None:
+    def news(self, run: RunRef, event: Event, raw: bytes, tickets: Tickets = ()) -> News | None:
         """The news that an event is; None if it announces no fact, or a broken one."""
         try:
             fact = envelope.fact_of(event)
         except SegueError as error:
             log.error("run %s: %s", run.id, error)
             return None
-        return None if fact is None else News(run, fact, event, raw)
+        return None if fact is None else News(run, fact, event, raw, tickets)
 
     def _keep(self, news: News) -> None:
         self.cells[news.cell] = self.cell(news)

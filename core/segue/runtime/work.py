@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from segue.machine.facts import Fact, Key, Outcome
-from segue.plan.graph import ENTRY, EXIT, Plan
+from segue.plan.graph import Plan
 from segue.plan.projection import Mode
 from segue.ports.store import CellKey, CellKind, Due
 from segue.ports.tracing import Place
@@ -46,24 +46,30 @@ class RunRef(NamedTuple):
         return CellKey(self.id, key.node, key.tag, revision, CellKind.OUTCOME)
 
 
-class News(NamedTuple):
+class News:
     """A fact that this participant heard, decided or found, with the event that announces it.
 
-    `recorded`: it is in the store, or in this turn's commit, already.
+    `cell` is where it is recorded; `recorded`: it is there, or in this turn's commit, already.
     """
 
-    run: RunRef
-    fact: Fact
-    event: Event
-    raw: bytes
-    tickets: Tickets = ()
-    redrive: int = 0
-    recorded: bool = False
+    __slots__ = ("cell", "event", "fact", "raw", "recorded", "redrive", "run", "tickets")
+
+    def __init__(
+        self, run: RunRef, fact: Fact, event: Event, raw: bytes, tickets: Tickets = (), recorded: bool = False
+    ) -> None:
+        self.run = run
+        self.fact = fact
+        self.event = event
+        self.raw = raw
+        self.tickets = tickets
+        self.recorded = recorded
+        self.redrive = event.redrive
+        self.cell = run.cell(fact.key, fact.revision)
 
     @property
-    def cell(self) -> CellKey:
-        """Where the fact is recorded."""
-        return self.run.cell(self.fact.key, self.fact.revision)
+    def mark(self) -> tuple[CellKey, int]:
+        """What makes it the same news: the fact and the number of its redrive."""
+        return self.cell, self.redrive
 
 
 class Job:
@@ -154,47 +160,68 @@ class Tick(NamedTuple):
 Input = Arrived | Starting | Returned | Overdue | Tick
 
 
-def make_event(
-    run: RunRef, fact: Fact, source: str, time: datetime, *, kind: str = "", data: bytes | None = None, attempt: int = 0
-) -> Event:
-    """The event that announces a fact, or something else (`kind`, `data`) about its node."""
+def make_event(run: RunRef, fact: Fact, source: str, time: datetime, traceparent: str = "") -> Event:
+    """The event that announces a decided fact."""
     node = fact.key.node
-    kind = kind or envelope.kind_of(node, fact.outcome)
-    public = envelope.public_node(node)
+    kind, data = envelope.kind_of(node, fact.outcome), envelope.data_of(node, fact.outcome)
+    return _event(run, fact.key, fact.revision, kind, data, source, time, traceparent=traceparent)
+
+
+def result_event(item: Returned, source: str, time: datetime) -> Event:
+    """The event that announces what an attempt came to."""
+    job = item.job
+    return _event(
+        job.run,
+        job.key,
+        job.revision,
+        item.kind,
+        item.data,
+        source,
+        time,
+        attempt=job.attempt,
+        began=item.began,
+        traceparent=item.traceparent,
+    )
+
+
+def _event(
+    run: RunRef, key: Key, revision: int, kind: str, data: bytes, source: str, time: datetime, **more: Any
+) -> Event:
+    node = envelope.public_node(key.node)
+    flow = run.plan.flow
     # A node fails for good once, but may fail to be retried often.
-    distinct = f"{kind}/{attempt}" if kind == "attempt.failed" else kind
+    distinct = f"{kind}/{more['attempt']}" if kind == "attempt.failed" else kind
     return Event(
-        id=envelope.event_id(run.id, public, fact.key.tag, fact.revision, distinct),
+        id=envelope.event_id(run.id, node, key.tag, revision, distinct),
         source=source,
         type=envelope.TYPE + kind,
-        subject=f"{run.plan.flow}/{public}",
+        subject=f"{flow}/{node}",
         time=time,
         run=run.id,
         plan=run.plan.hash,
-        flow=run.plan.flow,
-        node=public,
+        flow=flow,
+        node=node,
         specversion=envelope.SPEC,
-        data=msgspec.Raw(envelope.data_of(node, fact.outcome) if data is None else data),
-        tag=fact.key.tag,
-        revision=fact.revision,
-        attempt=attempt,
+        data=msgspec.Raw(data),
+        tag=key.tag,
+        revision=revision,
         key=run.key,
+        **more,
     )
 
 
 class View:
     """What a turn knows of one run: loaded outcomes, news of this turn, and who waits for which delivery."""
 
-    __slots__ = ("asked", "attempts", "mine", "news", "outcomes", "raw", "run")
+    __slots__ = ("known", "mine", "news", "outcomes", "run")
 
     def __init__(self, run: RunRef, mine: frozenset[str]) -> None:
         self.run = run
         self.mine = mine
         self.outcomes: dict[Key, Outcome] = {}
-        self.attempts: dict[Key, int] = {}
-        self.raw: dict[Key, bytes] = {}
         self.news: dict[Key, News] = {}
-        self.asked: set[Key] = set()
+        self.known: dict[Key, tuple[Event, bytes] | None] = {}
+        """What was loaded; None while, or because, the store has nothing."""
 
     def learn(self, raw: bytes) -> None:
         """Take a recorded outcome into account."""
@@ -202,30 +229,30 @@ class View:
         fact = envelope.fact_of(event)
         if fact is not None:
             self.outcomes[fact.key] = fact.outcome
-            self.attempts[fact.key] = event.attempt
-            self.raw[fact.key] = raw
+            self.known[fact.key] = event, raw
 
     def hear(self, news: News) -> None:
         """Take news into account; tickets of repeated news add up."""
         before = self.news.get(news.fact.key)
-        if before is not None:
-            news = news._replace(tickets=join_tickets((before.tickets, news.tickets)))
+        if before is not None and before.tickets:
+            news.tickets = join_tickets((before.tickets, news.tickets))
         self.news[news.fact.key] = news
-        self.attempts.setdefault(news.fact.key, news.event.attempt)
 
     def tickets(self, key: Key) -> Tickets:
         """Deliveries of this turn that a node's decision rests on."""
         ups = self.run.plan.index.ups[key.node]
         found = [news.tickets for up in ups if (news := self.news.get(Key(up, key.tag))) and news.tickets]
-        return join_tickets(found)
+        return join_tickets(found) if len(found) > 1 else found[0] if found else ()
 
     def inputs(self, key: Key) -> tuple[Place, ...]:
         """The attempts that a node's inputs came from."""
         places = []
         for up in self.run.plan.index.ups[key.node]:
-            attempt = self.attempts.get(Key(up, key.tag), 0)
-            if attempt and up not in (ENTRY, EXIT):
-                places.append(Place(up, key.tag, attempt))
+            place = Key(up, key.tag)
+            news, known = self.news.get(place), self.known.get(place)
+            event = news.event if news is not None else known[0] if known is not None else None
+            if event is not None and event.attempt:
+                places.append(Place(up, key.tag, event.attempt))
         return tuple(places)
 
 

@@ -30,7 +30,7 @@ TYPE = "segue."
 CALL = "segue.call"
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, rename={"run": "correlationid"}):
+class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"run": "correlationid"}):
     """A published fact about a run.
 
     `kind` is the last part of `type`; `node` is `run` for the run itself. `began` is when the attempt that led to the
@@ -66,7 +66,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, rename={"run": "cor
         return self.type.removeprefix(TYPE)
 
 
-class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
+class Ended(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How a run ended: its value, or the causes of its failure in plan order."""
 
     status: Literal["completed", "failed", "cancelled"]
@@ -74,7 +74,7 @@ class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
     causes: tuple[Cause, ...] = ()
 
 
-class Retrying(msgspec.Struct, frozen=True, omit_defaults=True):
+class Retrying(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An attempt failed and another one follows at `next`."""
 
     error: Failure
@@ -82,7 +82,7 @@ class Retrying(msgspec.Struct, frozen=True, omit_defaults=True):
     of: int
 
 
-class Call(msgspec.Struct, frozen=True, omit_defaults=True, rename={"run": "correlationid"}):
+class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"run": "correlationid"}):
     """A command to one service: execute this node's step, or publish its recorded result again.
 
     A CloudEvent too; `data` holds the arguments by name, `inputs` the attempts (node, tag, number) that they came from.

@@ -1,4 +1,4 @@
-"""Requests to a participant, on `<ns>.to.<participant>`: a JSON list of requests in, a list of replies out, in its order.
+"""Requests to a participant, on `<ns>.to.<participant>`: a JSON list of requests in, a list of replies out.
 
 A reply to a start means that the home has committed it. Requests of one tick travel together.
 """

@@ -4,5 +4,5 @@
 
     redelivery=5     seconds after which an unacknowledged delivery comes again
 
-Read `plugin` (how Segue finds it), then `file` (SQLite, and waiting), then `transport` (the port), then `requests`.
+Read `plugin` (how Segue finds it), `file` (SQLite, and waiting), `transport` (the port), then `requests`.
 """

@@ -12,89 +12,62 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
-
 from segue.errors import TransportError, TransportUnavailable
 
 T = TypeVar("T")
 POLL = 0.004
 """Seconds between two looks at what other connections have written."""
 BUSY = 10.0
-"""Seconds to wait for another process's transaction."""
+"""Seconds to wait for the transactions of others."""
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS message (    -- what was published; stays until all have done it and the window is over
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    stream TEXT NOT NULL,               -- <namespace>-<channel>
-    id TEXT,                            -- the publisher's; NULL if it gave none
-    subject TEXT NOT NULL,
-    body BLOB NOT NULL,
-    time REAL NOT NULL,
-    UNIQUE (stream, id)                 -- a repeat is not stored
-);
-CREATE TABLE IF NOT EXISTS queue (      -- a declared group
-    queue INTEGER PRIMARY KEY,
-    stream TEXT NOT NULL,
-    name TEXT NOT NULL,
-    patterns TEXT NOT NULL,             -- separated by spaces
-    UNIQUE (stream, name)
-);
-CREATE TABLE IF NOT EXISTS delivery (   -- a message that a group has not done
-    queue INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
-    deliveries INTEGER NOT NULL DEFAULT 0,
-    due REAL NOT NULL,                  -- may be taken from this time on: published, delayed, or its lease is over
-    member TEXT,                        -- who has the lease
-    PRIMARY KEY (queue, seq)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS delivery_due ON delivery (queue, due);
-CREATE INDEX IF NOT EXISTS delivery_seq ON delivery (seq);
-CREATE TABLE IF NOT EXISTS dead_letter (stream TEXT, name TEXT, subject TEXT, body BLOB, reason TEXT, time REAL);
-CREATE TABLE IF NOT EXISTS registry (
-    version INTEGER PRIMARY KEY AUTOINCREMENT,  -- a new value is a new row, so followers look for higher versions
-    namespace TEXT NOT NULL,
-    key TEXT NOT NULL,
-    value BLOB NOT NULL,
-    UNIQUE (namespace, key) ON CONFLICT REPLACE
-);
-CREATE TABLE IF NOT EXISTS responder (
-    responder TEXT PRIMARY KEY,
-    subject TEXT NOT NULL,
-    seen REAL NOT NULL,                 -- its last sign of life
-    turn INTEGER NOT NULL DEFAULT 0     -- the last request that it was given
-);
-CREATE TABLE IF NOT EXISTS request (
-    request INTEGER PRIMARY KEY AUTOINCREMENT,
-    responder TEXT NOT NULL,
-    body BLOB NOT NULL,
-    expires REAL NOT NULL,
-    answer BLOB,
-    error TEXT
-);
-"""
+SCHEMA = (
+    # What was published; `stream` is <namespace>-<channel>, `id` NULL if the publisher gave none.
+    """message (seq INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT, id TEXT, subject TEXT, body BLOB, time REAL,
+                UNIQUE (stream, id))""",
+    # The declared groups; patterns are separated by spaces.
+    "queue (queue INTEGER PRIMARY KEY, stream TEXT, name TEXT, patterns TEXT, UNIQUE (stream, name))",
+    # What a group has not done. From `due` on, a message may be taken; who has it is its `member` until then.
+    """delivery (queue INTEGER, seq INTEGER, due REAL, member TEXT, deliveries INTEGER DEFAULT 0,
+                 PRIMARY KEY (queue, seq)) WITHOUT ROWID""",
+    "dead_letter (stream TEXT, name TEXT, subject TEXT, body BLOB, reason TEXT, time REAL)",
+    # A new value is a new row, so followers look for higher versions.
+    """registry (version INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT, key TEXT, value BLOB,
+                 UNIQUE (namespace, key) ON CONFLICT REPLACE)""",
+    # Who answers: its last sign of life, and the last request that it was given.
+    "responder (responder TEXT PRIMARY KEY, subject TEXT, seen REAL, turn INTEGER DEFAULT 0)",
+    """request (request INTEGER PRIMARY KEY AUTOINCREMENT, responder TEXT, body BLOB, expires REAL,
+                answer BLOB, error TEXT)""",
+)
+INDEXES = ("delivery_due ON delivery (queue, due)", "delivery_seq ON delivery (seq)")
 
 
 class QueueFile:
-    """A connection to the file. Open it with `QueueFile.open`.
+    """A connection to the file.
+
+    Args:
+        connection: Opened by `thread`, and used by it only.
+        thread: One thread.
+        path: For messages.
 
     Attributes:
         rings: How often the bell has rung; read it before looking for work, then pass it to `changed`.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, path: str) -> None:
         self.rings = 0
+        self._connection = connection
+        self._thread = thread
         self._path = path
-        self._thread = ThreadPoolExecutor(1, "segue-litequeue")
-        self._connection: sqlite3.Connection | None = None
+        self._closed = False
         self._bell = anyio.Event()
-        self._watch: asyncio.Task[None] | None = None
+        self._watch = asyncio.create_task(self._watching())
 
     @classmethod
     async def open(cls, path: str) -> QueueFile:
@@ -102,33 +75,37 @@ class QueueFile:
 
         Raises:
             TransportUnavailable: It cannot be opened.
+            TransportError: It is something else.
         """
-        file = cls(path)
+        thread = ThreadPoolExecutor(1, "segue-litequeue")
         try:
-            file._connection = await file._in_thread(partial(_connect, path))
+            return cls(await _in_thread(thread, path, partial(_connect, path)), thread, path)
         except BaseException:
-            file._thread.shutdown()
+            thread.shutdown(wait=False)
             raise
-        file._watch = asyncio.create_task(file._watching())
-        return file
 
-    async def run(self, work: Callable[[sqlite3.Connection], T], *, rings: bool = False) -> T:
-        """Run `work` on the connection, in its thread, and ring the bell if asked to.
+    async def execute(self, sql: str, *values: object, rings: bool = False) -> list[tuple[Any, ...]]:
+        """Run one statement, a transaction by itself, and return its rows."""
+        return await self._run(lambda connection: connection.execute(sql, values).fetchall(), rings)
 
-        Cancellation is heard before the work begins. What has begun is waited for, so its result is never lost.
+    async def transact(
+        self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False, rings: bool = False
+    ) -> T:
+        """Run `work` in a transaction.
 
-        Raises:
-            TransportUnavailable: The file is locked or full, or this connection is closed.
-            TransportError: It is no queue file.
+        Args:
+            work: Runs in the thread; raising rolls back.
+            durable: Wait for the disk. Without, a power failure may undo it; what only causes a redelivery may be undone.
+            rings: Ring the bell afterwards: somebody may have something to do now.
         """
-        await checkpoint()
-        if self._connection is None:
-            raise TransportUnavailable("this connection is closed", "open another one")
-        with anyio.CancelScope(shield=True):
-            result = await self._in_thread(partial(work, self._connection))
-        if rings:
-            self._ring()
-        return result
+
+        def whole(connection: sqlite3.Connection) -> T:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                return work(connection)
+
+        return await self._run(whole, rings)
 
     async def changed(self, rings: int, timeout: float | None = None) -> None:
         """Return when the bell has rung more than `rings` times, or after `timeout` seconds."""
@@ -137,37 +114,39 @@ class QueueFile:
                 await self._bell.wait()
 
     async def aclose(self) -> None:
-        """Close the connection; those who wait are told."""
-        connection, self._connection = self._connection, None
-        if connection is None or self._watch is None:
+        """Close the connection; those who wait are woken, and told."""
+        if self._closed:
             return
+        self._closed = True
         with anyio.CancelScope(shield=True):
             self._watch.cancel()
             await asyncio.wait([self._watch])
-            await self._in_thread(connection.close)
+            await _in_thread(self._thread, self._path, self._connection.close)
         self._thread.shutdown()
         self._ring()
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except sqlite3.OperationalError as error:
-            hint = "is the folder there, writable and not full, and does nobody hold a transaction open?"
-            raise TransportUnavailable(f"{self._path}: {error}", hint) from error
-        except sqlite3.Error as error:
-            raise TransportError(f"{self._path}: {error}", "is it a queue file?") from error
+    async def _run(self, work: Callable[[sqlite3.Connection], T], rings: bool) -> T:
+        # Cancellation is heard before the work begins. What has begun is waited for, so that its result is not lost.
+        await checkpoint()
+        if self._closed:
+            raise TransportUnavailable("this connection is closed", "open another one")
+        with anyio.CancelScope(shield=True):
+            result = await _in_thread(self._thread, self._path, partial(work, self._connection))
+        if rings:
+            self._ring()
+        return result
 
     async def _watching(self) -> None:
-        known = None
+        known: object = None
         while True:
-            try:
-                version = await self.run(_data_version)
-            except TransportError:
-                version = None  # Those who are woken will find out what is wrong.
-            if version is None or version != known:
-                self._ring()
-            known = version
             await asyncio.sleep(POLL)
+            try:
+                version: object = await self.execute("PRAGMA data_version")
+            except TransportError as error:
+                version = error  # Who is woken finds out for itself.
+            if version != known:
+                known = version
+                self._ring()
 
     def _ring(self) -> None:
         self.rings += 1
@@ -176,12 +155,7 @@ class QueueFile:
 
 
 class Feed(Generic[T]):
-    """What `fetch` finds, then what it finds after each change.
-
-    Args:
-        file: Whose changes.
-        fetch: Returns what is new since it was called last.
-    """
+    """What `fetch` finds now and after every change; `fetch` returns what is new since it was called last."""
 
     def __init__(self, file: QueueFile, fetch: Callable[[], Awaitable[list[T]]]) -> None:
         self._file = file
@@ -200,32 +174,27 @@ class Feed(Generic[T]):
         return self._found.popleft()
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection, *, durable: bool = False) -> Iterator[None]:
-    """A transaction; it is durable where the port says so, for only that needs the disk to have it before going on.
-
-    If the machine loses power, what was not durable may be lost: at worst, leases and acknowledgements, and then messages
-    come again.
-    """
-    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:
-        yield
+async def _in_thread(thread: ThreadPoolExecutor, path: str, work: Callable[[], T]) -> T:
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
+    except sqlite3.OperationalError as error:
+        hint = "is the folder there and writable, the disk not full, and nobody in a long transaction?"
+        raise TransportUnavailable(f"{path}: {error}", hint) from error
+    except sqlite3.Error as error:
+        raise TransportError(f"{path}: {error}", "is it a queue file?") from error
 
 
 def _connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-        with transaction(connection, durable=True):
-            for statement in SCHEMA.split(";\n"):
-                connection.execute(statement)
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            for table in SCHEMA:
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+            for index in INDEXES:
+                connection.execute(f"CREATE INDEX IF NOT EXISTS {index}")
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _data_version(connection: sqlite3.Connection) -> int:
-    [version] = connection.execute("PRAGMA data_version").fetchone()
-    return int(version)

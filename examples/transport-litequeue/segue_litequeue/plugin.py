@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from segue.errors import ConfigError
 from segue.hooks import Adapters, hookimpl
 from segue.ports.transport import Transport
+
 from segue_litequeue.file import QueueFile
 from segue_litequeue.transport import LiteTransport
 
@@ -26,14 +26,11 @@ async def open_transport(url: str, namespace: str) -> Transport:
         TransportUnavailable: The file cannot be opened.
     """
     parts = urlsplit(url)
-    if parts.netloc or len(parts.path) < 2:
-        raise ConfigError(f"{url!r} names no file", "write litequeue:///absolute/path/to/file.db")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    given = options.pop("redelivery", "5")
     try:
-        redelivery = float(given)
+        redelivery = float(options.pop("redelivery", "5"))
     except ValueError:
-        redelivery = math.nan
-    if options or not 0 < redelivery < math.inf:
-        raise ConfigError(f"bad option in {url!r}", "litequeue:// takes redelivery, in seconds, above 0")
+        redelivery = 0.0
+    if parts.netloc or len(parts.path) < 2 or options or not 0 < redelivery < 1e6:
+        raise ConfigError(f"bad URL {url!r}", "write litequeue:///absolute/path/to/file.db?redelivery=SECONDS")
     return LiteTransport(await QueueFile.open(unquote(parts.path)), namespace, redelivery)

@@ -1,4 +1,8 @@
-"""The port: publishing fans out to a row per group, taking one is a lease, acknowledging deletes it."""
+"""The port: publishing adds a row per group, taking it is a lease until `due`, acknowledging deletes it.
+
+A delivery is known by its message and its count, so an acknowledgement that comes after the message was taken again does
+nothing. A message stays until no group has it to do and the window is over.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,19 @@ import sqlite3
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from typing import Any
 
 import anyio
-
-from segue.errors import PayloadTooLarge, TransportError, TransportUnavailable
+from segue.errors import PayloadTooLarge, TransportError
 from segue.ports.transport import Backlog, Capabilities, Channel, Delivery, Entry, Group, Message, Registry, matches
-from segue_litequeue import requests
-from segue_litequeue.file import Feed, QueueFile, transaction
+
+from segue_litequeue.file import Feed, QueueFile
+from segue_litequeue.requests import request, responding
 
 MAX_BYTES = 1 << 20
 WINDOW = 120.0
-"""Seconds for which messages that all have done are kept: for listeners, and to know repeats by their id."""
+"""Seconds for which messages stay that no group has to do: for listeners, and to drop repeats."""
 
 
 class LiteTransport:
@@ -39,29 +42,20 @@ class LiteTransport:
         self._prune_at = 0.0
 
     async def declare(self, group: Group) -> None:
-        """Create a group or set its patterns; what waits for it stays."""
+        """Create a group or set its patterns; what it has to do stays."""
+        sql = """INSERT INTO queue (stream, name, patterns) VALUES (?, ?, ?)
+                 ON CONFLICT (stream, name) DO UPDATE SET patterns = excluded.patterns"""
         row = (self._stream(group.channel), group.name, " ".join(group.patterns))
-
-        def work(connection: sqlite3.Connection) -> None:
-            with transaction(connection, durable=True):
-                connection.execute(
-                    "INSERT INTO queue (stream, name, patterns) VALUES (?, ?, ?)"
-                    " ON CONFLICT DO UPDATE SET patterns = excluded.patterns",
-                    row,
-                )
-
-        await self._file.run(work)
+        await self._file.transact(lambda connection: connection.execute(sql, row), durable=True)
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Store messages, all or none."""
         for message in messages:
             if len(message.body) > MAX_BYTES:
-                raise PayloadTooLarge(
-                    f"a message of {len(message.body)} bytes to {message.subject} is over the limit of {MAX_BYTES}",
-                    "send less, or a reference to the data",
-                )
+                size = f"a message of {len(message.body)} bytes to {message.subject}"
+                raise PayloadTooLarge(f"{size} is over the limit of {MAX_BYTES}", "send a reference to the data")
         if messages:
-            await self._file.run(partial(self._publish, messages), rings=True)
+            await self._file.transact(partial(self._publish, messages), durable=True, rings=True)
 
     @asynccontextmanager
     async def consume(self, channel: Channel, name: str) -> AsyncIterator[LiteConsumer]:
@@ -73,40 +67,33 @@ class LiteTransport:
         queue = await self._queue(channel, name)
         if queue is None:
             raise TransportError(f"group {name!r} is not declared on {channel}", "declare it before consuming")
-        member = LiteConsumer(self, self._file, queue)
+        bury = partial(self._bury, self._stream(channel), name)
+        member = LiteConsumer(self._file, queue, self.capabilities.redelivery, bury)
         try:
             yield member
         finally:
-            # If the file cannot be reached, the leases end by themselves.
-            with anyio.CancelScope(shield=True), suppress(TransportUnavailable):
+            # If the file is out of reach, the leases end by themselves.
+            with anyio.CancelScope(shield=True), suppress(TransportError):
                 await member.leave()
 
     async def request(self, subject: str, body: bytes, timeout: float) -> bytes:
         """Ask the responder that was asked longest ago."""
-        return await requests.request(self._file, subject, body, timeout)
+        return await request(self._file, subject, body, timeout)
 
-    @asynccontextmanager
-    async def respond(self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[None]:
+    def respond(self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]) -> AbstractAsyncContextManager[None]:
         """Answer requests; on leaving, finish those that have begun."""
-        async with requests.respond(self._file, subject, handler):
-            yield
+        return responding(self._file, subject, handler)
 
     @asynccontextmanager
     async def listen(self, patterns: Sequence[str]) -> AsyncIterator[AsyncIterator[Message]]:
-        """Read on from the last message, alone and without a trace in the file."""
-        query = "SELECT seq, subject, body, id FROM message WHERE seq > ? ORDER BY seq LIMIT 500"
-        [[last]] = await self._file.run(lambda c: c.execute("SELECT coalesce(max(seq), 0) FROM message").fetchall())
+        """Read on from the last message; the file knows nothing of it."""
+        [[last]] = await self._file.execute("SELECT coalesce(max(seq), 0) FROM message")
 
         async def fetch() -> list[Message]:
             nonlocal last
-            found: list[Message] = []
-            rows = [None]
-            while rows and not found:
-                rows = await self._file.run(lambda c: c.execute(query, (last,)).fetchall())
-                for last, subject, body, number in rows:  # noqa: B020
-                    if _fits(patterns, subject):
-                        found.append(Message(subject, body, number or ""))
-            return found
+            rows = await self._file.execute("SELECT seq, subject, body, id FROM message WHERE seq > ?", last)
+            last = max((row[0] for row in rows), default=last)
+            return [Message(subject, body, id or "") for _, subject, body, id in rows if _fits(patterns, subject)]
 
         yield Feed(self._file, fetch)
 
@@ -115,47 +102,162 @@ class LiteTransport:
         queue = await self._queue(channel, name)
         if queue is None:
             return None
-        query = "SELECT count(*), total(member IS NOT NULL AND due > ?) FROM delivery WHERE queue = ?"
-        every, leased = await self._file.run(lambda c: c.execute(query, (time.time(), queue)).fetchone())
-        return Backlog(every - int(leased), int(leased))
+        sql = "SELECT count(*), count(CASE WHEN due > ? THEN member END) FROM delivery WHERE queue = ?"
+        [[undone, leased]] = await self._file.execute(sql, time.time(), queue)
+        return Backlog(undone - leased, leased)
 
     async def aclose(self) -> None:
         """Close the file."""
         await self._file.aclose()
 
-    def store(self, connection: sqlite3.Connection, messages: Sequence[Message]) -> None:
-        """Store messages for every group that they concern, within the caller's transaction."""
+    def _stream(self, channel: Channel) -> str:
+        return f"{self._namespace}-{channel}"
+
+    async def _queue(self, channel: Channel, name: str) -> int | None:
+        sql = "SELECT queue FROM queue WHERE stream = ? AND name = ?"
+        found = await self._file.execute(sql, self._stream(channel), name)
+        return int(found[0][0]) if found else None
+
+    def _publish(self, messages: Sequence[Message], connection: sqlite3.Connection) -> None:
         now, routes = time.time(), dict[str, list[int]]()
-        for message in messages:
-            subject = message.subject
+        for subject, body, id in messages:
             stream = self._stream("commands" if subject.startswith(f"{self._namespace}.do.") else "events")
-            stored = connection.execute(
-                "INSERT OR IGNORE INTO message (stream, id, subject, body, time) VALUES (?, ?, ?, ?, ?)",
-                (stream, message.id or None, subject, message.body, now),
-            )
-            if stored.rowcount == 0:
-                continue
+            row = (stream, id or None, subject, body, now)
+            sql = "INSERT OR IGNORE INTO message (stream, id, subject, body, time) VALUES (?, ?, ?, ?, ?)"
+            added = connection.execute(sql, row)
+            if added.rowcount == 0:
+                continue  # A repeat.
             if subject not in routes:
                 queues = connection.execute("SELECT queue, patterns FROM queue WHERE stream = ?", (stream,))
                 routes[subject] = [queue for queue, patterns in queues if _fits(patterns.split(), subject)]
-            connection.executemany(
-                "INSERT INTO delivery (queue, seq, due) VALUES (?, ?, ?)",
-                [(queue, stored.lastrowid, now) for queue in routes[subject]],
-            )
+            deliveries = [(queue, added.lastrowid, now) for queue in routes[subject]]
+            connection.executemany("INSERT INTO delivery (queue, seq, due) VALUES (?, ?, ?)", deliveries)
+        if now >= self._prune_at:
+            self._prune_at = now + WINDOW / 10
+            undone = "SELECT 1 FROM delivery WHERE delivery.seq = message.seq"
+            connection.execute(f"DELETE FROM message WHERE time < ? AND NOT EXISTS ({undone})", (now - WINDOW,))
 
-    def _publish(self, messages: Sequence[Message], connection: sqlite3.Connection) -> None:
+    def _bury(
+        self, stream: str, name: str, deliveries: Sequence[Delivery], reason: str, connection: sqlite3.Connection
+    ) -> None:
+        rows = [(stream, name, delivery.subject, delivery.body, reason, time.time()) for delivery in deliveries]
+        connection.executemany("INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?)", rows)
+        self._publish([Message(f"{self._namespace}.dead.{name}", delivery.body) for delivery in deliveries], connection)
+
+
+class LiteConsumer:
+    """One member of a group.
+
+    Args:
+        file: The open file.
+        queue: The group's number.
+        redelivery: Seconds that a lease lasts.
+        bury: Keeps dead letters, within a transaction.
+    """
+
+    def __init__(
+        self,
+        file: QueueFile,
+        queue: int,
+        redelivery: float,
+        bury: Callable[[Sequence[Delivery], str, sqlite3.Connection], None],
+    ) -> None:
+        self._file = file
+        self._queue = queue
+        self._redelivery = redelivery
+        self._bury = bury
+        self._member = uuid.uuid4().hex
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        """Look whether something is due, which locks nobody out; only then take it."""
+        while True:
+            rings = self._file.rings
+            [[due]] = await self._file.execute("SELECT min(due) FROM delivery WHERE queue = ?", self._queue)
+            if due is not None and due <= time.time():
+                found = await self._file.transact(partial(self._take, limit))
+                if found:
+                    return found
+            else:
+                await self._file.changed(rings, None if due is None else due - time.time())
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """These are done."""
+        await self._each("DELETE FROM delivery", deliveries)
+
+    async def retry(self, deliveries: Sequence[Delivery], delay: float) -> None:
+        """Deliver these again after `delay` seconds."""
+        await self._each("UPDATE delivery SET member = NULL, due = ?", deliveries, time.time() + delay, rings=True)
+
+    async def discard(self, deliveries: Sequence[Delivery], reason: str) -> None:
+        """Move these to the dead letters."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            mine = [delivery for delivery in deliveries if self._on(connection, "DELETE FROM delivery", delivery)]
+            self._bury(mine, reason, connection)
+
+        await self._file.transact(work, durable=True, rings=True)
+
+    async def leave(self) -> None:
+        """Hand back what is not done."""
+        sql = "UPDATE delivery SET member = NULL, due = 0 WHERE queue = ? AND member = ?"
+        await self._file.execute(sql, self._queue, self._member, rings=True)
+
+    def _take(self, limit: int, connection: sqlite3.Connection) -> list[Delivery]:
         now = time.time()
-        with transaction(connection, durable=True):
-            self.store(connection, messages)
-            if now >= self._prune_at:
-                self._prune_at = now + WINDOW / 10
-                undone = "SELECT 1 FROM delivery WHERE delivery.seq = message.seq"
-                connection.execute(f"DELETE FROM message WHERE time < ? AND NOT EXISTS ({undone})", (now - WINDOW,))
+        sql = """SELECT subject, body, deliveries + 1, seq FROM delivery JOIN message USING (seq)
+                 WHERE queue = ? AND due <= ? ORDER BY due, seq LIMIT ?"""
+        found = [Delivery(*row) for row in connection.execute(sql, (self._queue, now, limit))]
+        sql = "UPDATE delivery SET deliveries = deliveries + 1, due = ?, member = ? WHERE queue = ? AND seq = ?"
+        leases = [(now + self._redelivery, self._member, self._queue, delivery.token) for delivery in found]
+        connection.executemany(sql, leases)
+        return found
 
-    async def _queue(self, channel: Channel, name: str) -> int | None:
-        query, row = "SELECT queue FROM queue WHERE stream = ? AND name = ?", (self._stream(channel), name)
-        found = await self._file.run(lambda c: c.execute(query, row).fetchone())
-        return None if found is None else int(found[0])
+    async def _each(self, sql: str, deliveries: Sequence[Delivery], *values: object, rings: bool = False) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            for delivery in deliveries:
+                self._on(connection, sql, delivery, *values)
 
-    def _stream(self, channel: Channel) -> str:
-        return f"{self._namespace}-{channel}"
+        await self._file.transact(work, rings=rings)
+
+    def _on(self, connection: sqlite3.Connection, sql: str, delivery: Delivery, *values: object) -> bool:
+        """Run a statement on one delivery, unless it was delivered again since; returns whether it was not."""
+        row = (*values, self._queue, delivery.token, delivery.deliveries)
+        return connection.execute(f"{sql} WHERE queue = ? AND seq = ? AND deliveries = ?", row).rowcount > 0
+
+
+class LiteRegistry:
+    """Small shared documents."""
+
+    def __init__(self, file: QueueFile, namespace: str) -> None:
+        self._file = file
+        self._namespace = namespace
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Set a key."""
+        sql, row = "INSERT INTO registry (namespace, key, value) VALUES (?, ?, ?)", (self._namespace, key, value)
+        await self._file.transact(lambda connection: connection.execute(sql, row), durable=True, rings=True)
+
+    async def get(self, key: str) -> bytes | None:
+        """The last value of a key."""
+        sql = "SELECT value FROM registry WHERE namespace = ? AND key = ?"
+        found = await self._file.execute(sql, self._namespace, key)
+        return bytes(found[0][0]) if found else None
+
+    @asynccontextmanager
+    async def follow(self) -> AsyncIterator[AsyncIterator[Entry | None]]:
+        """Every entry, None, then each change."""
+        last = -1
+
+        async def fetch() -> list[Entry | None]:
+            nonlocal last
+            sql = "SELECT version, key, value FROM registry WHERE namespace = ? AND version > ? ORDER BY version"
+            rows = await self._file.execute(sql, self._namespace, last)
+            caught_up: list[None] = [None] if last < 0 else []
+            last = max((row[0] for row in rows), default=max(last, 0))
+            return [*(Entry(key, value) for _, key, value in rows), *caught_up]
+
+        yield Feed(self._file, fetch)
+
+
+def _fits(patterns: Sequence[str], subject: str) -> bool:
+    return any(matches(pattern, subject) for pattern in patterns)
