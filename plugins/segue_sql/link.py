@@ -51,12 +51,8 @@ class Link(Protocol):
         """Add to tallies, within a transaction; what they are then, by the number of the row."""
         ...
 
-    def lock_due(self, part: int, rows: Sequence[Row]) -> None:
-        """Lock the due rows of these (run, node, tag) in this order, before some are written and others deleted."""
-        ...
-
-    def delete_due(self, part: int, rows: Sequence[Row]) -> None:
-        """Delete the due rows of these (run, node, tag)."""
+    def change_due(self, statements: StoreStatements, rows: Sequence[Row], done: Sequence[Row]) -> None:
+        """Write due rows, and delete others, which are given by (run, node, tag)."""
         ...
 
     def overdue(self, part: int, now: int) -> bool:

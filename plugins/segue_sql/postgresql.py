@@ -117,12 +117,14 @@ class PostgresLink:
         found = {(run.hex, *rest): n for run, *rest, n in cursor.fetchall()}
         return {i: found[tuple(row[:-1])] for i, row in enumerate(rows)}
 
-    def lock_due(self, part: int, rows: Sequence[Row]) -> None:
-        self._execute(_LOCK, [(part, *row) for row in rows])
-
-    def delete_due(self, part: int, rows: Sequence[Row]) -> None:
+    def change_due(self, statements: StoreStatements, rows: Sequence[Row], done: Sequence[Row]) -> None:
+        """What is to be deleted is written first, too: one statement that locks all rows in the order of their keys."""
         if rows:
-            self._execute(_DELETE, [(part, *row) for row in rows])
+            self.execute(
+                statements.due, sorted([*rows, *((*place, 0, "", 0, b"") for place in done)]) if done else rows
+            )
+        if done:
+            self._execute(_DELETE, [(statements.part, *place) for place in done])
 
     def overdue(self, part: int, now: int) -> bool:
         return bool(self._driver.execute(_IS_OVERDUE, (part, now)).fetchall())
@@ -186,7 +188,7 @@ def lookup_text(lookup: Lookup) -> str:
     return f"{_rows(lookup.columns)} SELECT k.i, t.v FROM k CROSS JOIN LATERAL ({found}) t"
 
 
-_DUE_ROWS = _rows([Column("part", "integer"), Column("uuid", "run"), Column("node", "text"), Column("tag", "text")])
-_SAME = "d.part = k.part AND d.run = k.uuid AND d.node = k.node AND d.tag = k.tag"
-_LOCK = f"{_DUE_ROWS} SELECT k.i FROM k CROSS JOIN LATERAL (SELECT FROM segue_due d WHERE {_SAME} LIMIT 1 FOR UPDATE) d"
-_DELETE = f"{_DUE_ROWS} DELETE FROM segue_due d USING k WHERE {_SAME}"
+_DELETE = (
+    _rows([Column("part", "integer"), Column("uuid", "run"), Column("node", "text"), Column("tag", "text")])
+    + " DELETE FROM segue_due d USING k WHERE d.part = k.part AND d.run = k.uuid AND d.node = k.node AND d.tag = k.tag"
+)

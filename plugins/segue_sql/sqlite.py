@@ -143,13 +143,11 @@ class SqliteLink:
         self.execute(statements.count, rows)
         return self.lookup(statements.tally, [row[:-1] for row in rows])
 
-    def lock_due(self, part: int, rows: Sequence[Row]) -> None:
-        """The transaction has locked everything."""
-
-    def delete_due(self, part: int, rows: Sequence[Row]) -> None:
-        for _, piece in pieces(rows):
+    def change_due(self, statements: StoreStatements, rows: Sequence[Row], done: Sequence[Row]) -> None:
+        self.execute(statements.due, rows)
+        for _, piece in pieces(done):
             places = ",".join(["(?,?,?)"] * len(piece))
-            self._execute(_DELETE.format(part=part, places=places), piece)
+            self._execute(_DELETE.format(part=statements.part, places=places), piece)
 
     def overdue(self, part: int, now: int) -> bool:
         return bool(self._driver.execute(_IS_OVERDUE, (part, now)).fetchall())

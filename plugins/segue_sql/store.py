@@ -144,11 +144,9 @@ class SqlStore:
         if arrivals:
             after = link.count(self._sql, [(run(join[0]), *join[1:], n) for join, n in arrivals])
             tallies = {arrivals[i][0]: n for i, n in after.items()}
-        if batch.due and batch.done:
-            places = sorted([*batch.done, *(due.key for due in batch.due)])
-            link.lock_due(self._sql.part, [(run(key.run), key.node, key.tag) for key in places])
-        link.execute(self._sql.due, [_due_row(link, due) for due in batch.due])
-        link.delete_due(self._sql.part, [(run(key.run), key.node, key.tag) for key in batch.done])
+        if batch.due or batch.done:
+            done = [(run(key.run), key.node, key.tag) for key in batch.done]
+            link.change_due(self._sql, [_due_row(link, due) for due in batch.due], done)
         return batch.answers(tallies)
 
     def _bind(self, link: Link, binds: Sequence[Any]) -> list[dict[str, str]]:

@@ -30,7 +30,7 @@ class Declined(Exception):
 payments, inventory, email = Service("payments"), Service("inventory"), Service("email")
 
 
-@payments.step(retry=Retry(max_attempts=3, initial=60.0, non_retryable=[Declined]))
+@payments.step(retry=Retry(max_attempts=3, initial=60.0, non_retryable=(Declined,)))
 async def charge(order: Order) -> Receipt:
     """Negative totals are declined; 13 never works out."""
     if order.total < 0:

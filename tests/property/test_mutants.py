@@ -42,7 +42,7 @@ MUTANTS = [
     ("fires one input early", STEP, "decide", *EARLY),
     ("decided again", STEP, "decide", "key in state.outcomes", "False"),
     ("repeats are dropped", STEP, "hear", "for key in touched", "for key in touched if key not in outcomes"),
-    ("decides nodes of others", STEP, "hear", "name in mine", "name"),
+    ("decides nodes of others", STEP, "hear", "plan.index.fed(mine)", "plan.index.downs"),
     ("own absence is not read", STEP, "wanted", "keys.append(Key(name, key.tag))", "pass"),
     ("loads too few inputs", STEP, "inputs", "plan.index.ups[key.node]", "plan.index.ups[key.node][1:]"),
     ("pairs are not counted", STEP, "joins", "> 1", "> 2"),

@@ -294,8 +294,8 @@ def test_small_joins_are_loaded_and_large_ones_counted() -> None:
     assert wanted(large, Key("n0"), frozenset({"n1"})) == []
     assert len(inputs(large, Key("join"))) == LOADED_JOIN + 1
     assert joins(large, Key("n0"), frozenset({"join"})) == [Key("join")]
-    assert joins(large, Key("n0"), set()) == []
-    assert joins(large, Key(ENTRY), set(large.index.nodes)) == []
+    assert joins(large, Key("n0"), frozenset()) == []
+    assert joins(large, Key(ENTRY), frozenset(large.index.nodes)) == []
 
 
 def test_what_is_wanted_is_enough() -> None:
