@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import anyio
@@ -157,7 +158,8 @@ def reserve(order: Order) -> Reservation:
     for item in order.items:
         if item.quantity > SHELF.get(item.sku, 0):
             raise OutOfStock(f"{item.quantity} of {item.sku} wanted, {SHELF.get(item.sku, 0)} there")
-    reservation = Reservation(f"{order.address.country}-{int(order.id) % 12:02}", sum(i.quantity for i in order.items))
+    shelf = f"{order.address.country}-{crc32(order.id.encode()) % 40:02}"
+    reservation = Reservation(shelf, sum(item.quantity for item in order.items))
     record("inventory", reservation)
     return reservation
 
@@ -174,7 +176,8 @@ def wrap(reservation: Reservation, note: str) -> Parcel:
 def notify(order: Order, receipt: Receipt, reservation: Reservation) -> Confirmation:
     """Confirm the order to the customer."""
     thanks = THANKS.get(order.address.country, "Thank you, {}!").format(order.customer.name)
-    text = f"{thanks}\n\n{reservation.articles} × {money(receipt.amount, receipt.currency)} ({receipt.authorization})"
+    due = money(receipt.amount, receipt.currency)
+    text = f"{thanks}\n\n∑ {due} ({receipt.authorization}), 📦 {reservation.articles}"
     confirmation = Confirmation(order.customer.email, f"№ {order.id}", text)
     record("email", confirmation)
     return confirmation
@@ -195,18 +198,18 @@ app = App("shop", flows=[place_order], services=[payments, inventory, email])
 
 
 class Effect(msgspec.Struct):
-    """A line of a file of effects: what was done, for which order and call."""
+    """A line of a file of effects: what was done, for which order, by which call."""
 
-    order: str
+    key: str
     step: str
     call: str
-    what: Receipt | Reservation | Parcel | Confirmation | dict[str, object]
+    what: Any
 
 
-def record(service: str, what: Receipt | Reservation | Parcel | Confirmation) -> None:
+def record(service: str, what: msgspec.Struct) -> None:
     """Do it to the world: one line, written at once, so that replicas may share the file."""
     call = current()
-    line = msgspec.json.encode({"order": call.key, "step": call.node, "call": call.idempotency_key, "what": what})
+    line = msgspec.json.encode(Effect(call.key, call.node, call.idempotency_key, what))
     EFFECTS.mkdir(parents=True, exist_ok=True)
     file = os.open(EFFECTS / f"{service}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from segue.ports.store import Due
 from segue_sql.statements import Lookup, Statement, StoreStatements
 
-Row = Sequence[object]
+Row = tuple[Any, ...]
 
 
 class Link(Protocol):

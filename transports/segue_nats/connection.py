@@ -314,7 +314,10 @@ class Connection:
                 pass
             self._lost.clear()
             if self._client is None or self._client.is_closed:
-                await self._replace()
+                try:
+                    await self._replace()
+                except Exception:
+                    log.exception("reconnecting failed, trying again")
 
     async def _replace(self) -> None:
         self._client = None

@@ -26,6 +26,7 @@ from segue.errors import TransportError, TransportUnavailable
 
 HOST = "127.0.0.1"
 READY_TIMEOUT = 15.0
+LOCK_TIMEOUT = 2.0
 STOP_TIMEOUT = 10.0
 POLL = 0.02
 _WATCH = 'read -r _; kill "$1" 2>/dev/null'
@@ -97,15 +98,15 @@ class NatsServer:
         if self.running:
             return
         self._release()
-        deadline = time.monotonic() + READY_TIMEOUT
         binary = find_binary()
-        ports = self.store_dir / "ports"
-        shutil.rmtree(ports, ignore_errors=True)
-        ports.mkdir(parents=True)
-        config = self.store_dir / "nats-server.conf"
-        config.write_text(self._settings(ports))
-        lock = self._lock(deadline)
+        self.store_dir.mkdir(parents=True, exist_ok=True)
+        lock = self._lock(time.monotonic() + LOCK_TIMEOUT)
         try:
+            ports = self.store_dir / "ports"
+            shutil.rmtree(ports, ignore_errors=True)
+            ports.mkdir()
+            config = self.store_dir / "nats-server.conf"
+            config.write_text(self._settings(ports))
             self._process = subprocess.Popen(
                 [binary, "-c", config],
                 stdin=subprocess.DEVNULL,
@@ -124,7 +125,7 @@ class NatsServer:
             start_new_session=True,
         )
         try:
-            self._wait_until_ready(ports, deadline)
+            self._wait_until_ready(ports, time.monotonic() + READY_TIMEOUT)
         except BaseException:
             self.stop()
             raise

@@ -140,7 +140,10 @@ class Topology:
                 found.update(dict.fromkeys(f"{root}.{rest}" for root in roots))
             else:
                 found[pattern] = None
-        # No filter at all would mean everything.
+        if found.keys() >= {f"{root}.>" for root in roots}:
+            # No filter means everything. The server looks through all subjects for each message where there are several
+            # filters, which makes a difference of twenty times with 2,000 subjects.
+            return []
         return list(found) or [f"{roots[0]}._"]
 
     def _roots(self, channel: Channel) -> tuple[str, ...]:

@@ -130,7 +130,7 @@ def say_stopped(screen: Screen, counters: Counters, since: float) -> None:
 def count_lines(counts: Mapping[str, Mapping[str, int]], label: str) -> list[str]:
     """One line: the counters that are not zero, by participant."""
     parts = [
-        f"{name}: " + ", ".join(f"{number:,} {what}" for what, number in found.items() if number)
+        f"{name}: " + ", ".join(count(number, what.removesuffix("s")) for what, number in found.items() if number)
         for name, found in counts.items()
         if any(found.values())
     ]
@@ -145,7 +145,7 @@ def counts_of(host: Participant) -> dict[str, int]:
 
 def counts_of_observer(observer: Observer) -> dict[str, int]:
     """What an observer did since it started."""
-    return {"written": observer.written}
+    return {"entries": observer.written}
 
 
 async def _serve(screen: Screen, config: Config, service: Service) -> None:

@@ -75,7 +75,7 @@ def _log_to_stderr(as_json: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines(as_json))
     debug = bool(os.environ.get("SEGUE_DEBUG"))
-    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
 
 
 class _Lines(logging.Formatter):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from segue.cli.screen import Line
 
 Status = Literal["running", "completed", "failed", "cancelled"]
+_NO_FILE = "--input names no file, and is not JSON"
 PATIENCE = 2.0
 """Seconds without an answer after which a start says what it waits for."""
 
@@ -172,7 +173,8 @@ def _read(text: str) -> Any:
         return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         hint = "give JSON, the name of a file that holds it, or - for stdin"
-        raise ConfigError(f"{origin} is not JSON: {error}", hint) from None
+        what = f"{origin} is not JSON" if content[:1] in ("{", "[", '"') or origin != "--input" else _NO_FILE
+        raise ConfigError(f"{what}: {error}", hint) from None
 
 
 def _is_json(text: str) -> bool:
@@ -192,8 +194,8 @@ async def _start(
     timeout: float | None,
     wait: bool,
 ) -> None:
-    deadline = anyio.current_time() + timeout if timeout is not None else None
     async with compose.wired(config, "start") as wiring, clients.client(wiring) as client:
+        began = anyio.current_time()
         handle = await _accepted(screen, wiring, client, flow, given, key, timeout)
         told = Started(handle.id, handle.key, handle.flow, handle.mode, handle.existing)
         if not wait:
@@ -201,9 +203,9 @@ async def _start(
             return
         if not screen.as_json:
             screen.lines(_started_lines(told))
-        began = anyio.current_time()
         try:
-            ended = await handle.outcome(None if deadline is None else max(deadline - anyio.current_time(), 0.0))
+            left = None if timeout is None else max(began + timeout - anyio.current_time(), 0.0)
+            ended = await handle.outcome(left)
         except ResultTimeout:
             if screen.as_json:
                 print(json_text(whole(told)))
@@ -213,7 +215,9 @@ async def _start(
             print(json_text(whole(told)))
         elif ended.status == "completed":
             seconds = anyio.current_time() - began
-            screen.lines([f"completed; waited {span(seconds)}", clean_json(ended.value)])
+            screen.lines(
+                [f"{'completed' if told.existing else f'completed in {span(seconds)}'}", json_text(ended.value)]
+            )
         if ended.status != "completed":
             await handle.result()
 
@@ -250,11 +254,6 @@ async def _accepted(
             f"{home} did not accept the start within {timeout:g} s; the run may exist", "start it again, with a key"
         )
     return handle
-
-
-def clean_json(value: msgspec.Raw) -> str:
-    """A value as indented JSON, safe for terminals."""
-    return json_text(value)
 
 
 def _started_lines(told: Started) -> list[Line]:

@@ -71,7 +71,11 @@ class Screen:
         """The terminal, or whatever stdout is."""
         from rich.console import Console
 
-        return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        class Plain(Console):
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError
+
+        return Plain(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def show(self, value: Any, lines: Callable[[], Iterable[Line]]) -> None:
         """Print one answer.

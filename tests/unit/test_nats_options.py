@@ -1,0 +1,70 @@
+"""What a NATS URL may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from segue_nats.options import parse
+
+from segue.errors import ConfigError, PluginError
+
+
+def test_a_full_url() -> None:
+    options = parse("nats://me:p%40ss@one:4333,[::1],three/?redelivery=1m&replicas=3&max_age=1.5h")
+    assert options.servers == ("nats://one:4333", "nats://[::1]:4222", "nats://three:4222")
+    assert (options.user, options.password, options.tls) == ("me", "p@ss", False)
+    assert (options.redelivery, options.replicas, options.max_age) == (60, 3, 5400)
+    assert "p%40ss" not in options.shown
+
+
+def test_defaults() -> None:
+    options = parse("tls://broker")
+    assert (options.servers, options.tls) == (("tls://broker:4222",), True)
+    assert (options.user, options.password, options.creds) == ("", "", "")
+    assert (options.redelivery, options.replicas, options.max_age) == (5, None, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("nats://h?colour=red", "unknown option 'colour'"),
+        ("nats://h?redelivery=soon", "redelivery=soon"),
+        ("nats://h?redelivery=0", "at least"),
+        ("nats://h?redelivery=5&redelivery=6", "twice"),
+        ("nats://h?replicas=9", "1 to 5"),
+        ("nats://h?creds=/does/not/exist", "creds"),
+        ("nats://h?max_age", "not a NATS URL"),
+        ("nats://h/path", "after the servers"),
+        ("nats://h#fragment", "after the servers"),
+        ("nats://", "no host name"),
+        ("nats://a,,b", "no host name"),
+        ("nats://h:port", "not a NATS URL"),
+        ("nats://h:99999", "not a NATS URL"),
+        ("http://h", "scheme"),
+    ],
+)
+def test_bad_urls_are_refused(url: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse(url)
+
+
+def test_errors_do_not_show_the_password() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("nats://me:s3cret@h?colour=red")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_broken_credentials_file_is_refused(tmp_path: Path) -> None:
+    creds = tmp_path / "user.creds"
+    creds.write_text("nothing")
+    with pytest.raises(ConfigError, match="no user JWT"):
+        parse(f"nats://h?creds={creds}")
+
+
+def test_credentials_need_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    creds = tmp_path / "user.creds"
+    creds.write_text("-----BEGIN NATS USER JWT-----\nx\n-----BEGIN USER NKEY SEED-----\ny\n")
+    monkeypatch.setattr("segue_nats.options.find_spec", lambda name: None)
+    with pytest.raises(PluginError, match="nkeys"):
+        parse(f"nats://h?creds={creds}")
