@@ -69,7 +69,7 @@ class Round:
         """
         began = time.monotonic()
         for i, order in enumerate(orders):
-            await anyio.sleep(began + i / RATE - time.monotonic())
+            await anyio.sleep(max(began + i / RATE - time.monotonic(), 0))
             run = await self._client.start(place_order, order, key=self.key(order))
             if run.mode != self.mode or run.existing:
                 raise Broken(f"{run!r} is {run.mode}{' and was there before' if run.existing else ''}")

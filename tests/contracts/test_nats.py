@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,13 @@ import msgspec
 import nats
 import pytest
 from nats.aio.client import Client
-from segue_nats.server import NatsServer, run_server
 
 from segue.errors import ConfigError, PayloadTooLarge, TransportError, TransportUnavailable
 from segue.hooks import open_transport
 from segue.ports.transport import Backlog, Consumer, Entry, Group, Message, Transport
 from segue.testing import TransportContract
+from segue.testing.contracts.expect import eventually
+from segue_nats.server import NatsServer, run_server
 
 EVENT = "segue.o.flow.node.completed"
 GROUP = Group("events", "g", ("segue.o.*.*.completed",))
@@ -254,7 +255,7 @@ async def test_a_crash_while_publishing_loses_nothing(tmp_path: Path) -> None:
             for first in (0, 4000, 8000):
                 tasks.start_soon(publish, first)
             for count in (500, 4000):
-                await _until(partial(_stored, bus, count))
+                await eventually(partial(_stored, bus, count))
                 await anyio.to_thread.run_sync(server.kill)
                 await anyio.to_thread.run_sync(server.start)
         async with bus.consume("events", "g") as member:
@@ -272,14 +273,13 @@ async def test_a_crash_while_consuming_loses_nothing(tmp_path: Path) -> None:
             await a.ack(lost)
             await anyio.to_thread.run_sync(server.start)
             with anyio.fail_after(30):
-                while len(seen) < 3000:
+                while not await _done(bus):
                     for member in (a, b):
-                        with anyio.move_on_after(0.5):
+                        with anyio.move_on_after(0.1):
                             deliveries = await member.receive(100)
                             seen |= {delivery.body for delivery in deliveries}
                             await member.ack(deliveries)
         assert seen == {b"%d" % i for i in range(3000)}
-        await _until(lambda: _done(bus))
 
 
 async def test_everything_survives_a_restart(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ async def test_a_wiped_server_is_furnished_again(tmp_path: Path) -> None:
             await anyio.to_thread.run_sync(server.stop)
             shutil.rmtree(tmp_path / "jetstream")
             await anyio.to_thread.run_sync(server.start)
-            await _until(lambda: _done(bus))
+            await eventually(lambda: _done(bus))
             with anyio.fail_after(20):
                 await bus.publish([Message(EVENT, b"after", "x")])
                 assert await bodies(member, 1) == {b"after"}
@@ -377,12 +377,6 @@ async def test_another_server_of_the_list_is_tried(nats_server: NatsServer, name
 async def test_bad_namespaces_are_refused(nats_server: NatsServer) -> None:
     with pytest.raises(ConfigError, match="namespace"):
         await open_transport(nats_server.url, "a.b")
-
-
-async def _until(condition: Callable[[], Any]) -> None:
-    with anyio.fail_after(30):
-        while not await condition():
-            await anyio.sleep(0.02)
 
 
 async def _stored(bus: Transport, count: int) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from segue_nats.options import parse
 
 from segue.errors import ConfigError, PluginError
+from segue_nats.options import parse
 
 
 def test_a_full_url() -> None:

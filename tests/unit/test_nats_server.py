@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from segue_nats.server import NatsServer
 
 from segue.errors import TransportError
+from segue_nats.server import NatsServer
 
 OWNER = """
 import sys, time

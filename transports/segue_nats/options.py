@@ -103,6 +103,8 @@ def _query(query: str, shown: str) -> dict[str, Any]:
             raise _bad(shown, f"option {key!r} is given twice")
         try:
             found[key] = _OPTIONS[key](value)
+        except ConfigError:
+            raise
         except ValueError as error:
             raise _bad(shown, f"option {key}={value}: {error}") from None
     return found
