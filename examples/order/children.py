@@ -68,6 +68,7 @@ class Children:
             code = await anyio.to_thread.run_sync(child.wait, STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             child.kill()
+            child.wait()
             raise Broken(f"{name} did not stop within {STOP_TIMEOUT:g} s") from None
         if code:
             raise Broken(f"{name} ended with exit code {code} when it was stopped")
@@ -120,6 +121,8 @@ class Children:
 def children(folder: Path) -> Iterator[Children]:
     """A broker and children, all of them ended with the block, however it is left."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for name in [name for name in os.environ if name.startswith("SEGUE_")]:
+        del os.environ[name]  # settings of the caller's own
     with NatsServer(folder / "nats") as server:
         os.environ["SEGUE_TRANSPORT"] = server.url
         os.environ["SHOP_EFFECTS"] = str(folder / "effects")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import shlex
 import shutil
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 from children import Broken, Children, children
 from rich.console import Console
 from rounds import Mode, Round, differences, side_by_side
@@ -29,13 +31,17 @@ HERE = Path(__file__).resolve().parent
 SHOWN = 8
 SERVICES = ("payments", "inventory", "email")
 NEXT = """\
-What to try next, in examples/order:
+What to try next:
 
-  segue dev                                   the shop in one process, with a broker
+  {enter}cd {here}
+  segue dev                                # the shop in one process, with a broker of its own
+
+and in another terminal, in the same way:
+
   segue start place_order --input "$(sed -n 101p orders.jsonl)" --wait
-  segue where 4711                            where is it, and why is it not further?
-  segue plan place_order                      who hears whom, in each mode
-  segue mode place_order choreographed        new runs take it; the others end as they began
+  segue where 4711                         # where is it, and why is it not further?
+  segue plan place_order                   # who hears whom, in each mode
+  segue mode place_order choreographed     # for new runs; the others end as they began
 """
 
 
@@ -73,21 +79,21 @@ class Demo:
             self._edit("orchestrated", "choreographed")
             await self._segue(processes, "deploy")
             self.say(f"coordinator (process {await processes.stop('coordinator')}) stopped: nobody is in charge now")
+            self.say("the same orders again, under keys of their own: 4611-c and so on")
             second = Round(client, "choreographed", "-c")
             await self._round(processes, second)
 
             self.head("Side by side")
-            self.console.print(side_by_side([first, second], ["a coordinator", "nobody"]))
+            self.console.print(side_by_side([first, second], self.orders[: len(self.orders) // 2]))
             tasks.cancel_scope.cancel()
         return list(differences([first, second]))
 
     async def _round(self, processes: Children, each: Round) -> None:
         half = len(self.orders) // 2
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(each.follow, self.orders)
-            await self._place(each, self.orders[:half])
-            self.say(f"e-mail service (process {await processes.stop('email')}) stopped, orders go on")
-            await self._place(each, self.orders[half:])
+            await self._place(tasks, each, 0, half)
+            self.say(f"e-mail service (process {await processes.stop('email')}) stopped; orders go on")
+            await self._place(tasks, each, half, len(self.orders))
             await self._segue(processes, "where", await each.stuck(self.orders[half:], "notify"))
             pid = processes.start("email", "serve", "email")
             await processes.ready()
@@ -95,13 +101,13 @@ class Demo:
         self.say(f"all {len(each.results)} orders have ended")
         await each.collect(self.orders, self.folder / "effects")
 
-    async def _place(self, each: Round, orders: Sequence[Order]) -> None:
-        part = max(len(orders) // 2, 1)
-        for start in range(0, len(orders), part):
-            await each.place(orders[start : start + part])
-            ended = [result.email is not None for result in each.results.values()]
-            done = f"{sum(ended)} confirmed, {ended.count(False)} refused"
-            self.say(f"{self.orders.index(orders[start]) + len(orders[start : start + part])} orders placed, {done}")
+    async def _place(self, tasks: TaskGroup, each: Round, start: int, end: int) -> None:
+        middle = (start + end) // 2
+        for first, last in ((start, middle), (middle, end)):
+            await each.place(tasks, self.orders[first:last])
+            confirmed = sum(result.email is not None for result in each.results.values())
+            refused = len(each.results) - confirmed
+            self.say(f"{last} orders placed: {confirmed} confirmed, {refused} refused")
 
     async def _guard(self, processes: Children) -> None:
         while True:
@@ -134,10 +140,13 @@ class Demo:
 def main() -> int:
     """Run the demo and return its exit code."""
     parser = argparse.ArgumentParser(description="Place orders, orchestrated and choreographed, and compare.")
-    parser.add_argument("--orders", type=int, default=200, metavar="N", help="only the first N, from 8 (default: 200)")
-    count = max(parser.parse_args().orders, 8)
-    lines = (HERE / "orders.jsonl").read_bytes().splitlines()[:count]
-    orders = [msgspec.json.decode(line, type=Order) for line in lines]
+    parser.add_argument("--orders", type=int, default=200, metavar="N", help="only the first N (default: 200)")
+    count = parser.parse_args().orders
+    orders = [msgspec.json.decode(line, type=Order) for line in (HERE / "orders.jsonl").read_bytes().splitlines()]
+    if not 8 <= count <= len(orders):
+        parser.error(f"--orders must be from 8 to {len(orders)}")
+    orders = orders[:count]
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     console.print(f"{len(orders)} orders, three services, one flow, two modes\n", style="bold")
     folder = Path(tempfile.mkdtemp(prefix="segue-demo-"))
@@ -156,8 +165,21 @@ def main() -> int:
         report(console, folder, found)
         return 1
     shutil.rmtree(folder)
-    console.print(f"\nSame outcomes, same history, nothing lost.\n\n{NEXT}", end="")
+    console.print("Same outcomes, same history, nothing lost.\n", style="bold")
+    console.print(NEXT.format(enter=activation(), here=shown(HERE)), end="")
     return 0
+
+
+def activation() -> str:
+    """The command that enters this virtual environment, if it is one."""
+    script = Path(sys.prefix, "bin", "activate")
+    return f". {shown(script)}\n  " if sys.prefix != sys.base_prefix and script.exists() else ""
+
+
+def shown(path: Path) -> str:
+    """A path as a shell takes it, relative if it is below the current folder."""
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def reasons(error: Exception) -> Iterator[str]:

@@ -1,17 +1,19 @@
-"""A round of the demo: all orders in one mode; what became of them, and the two rounds side by side."""
+"""A round of the demo: all orders in one mode, and what became of them; and two rounds side by side."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 from children import Broken
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from shop import Confirmation, Effect, Order, place_order
 
@@ -19,23 +21,23 @@ from segue.runtime.client import Client, RunHandle
 from segue.runtime.where import RunView
 
 Mode = Literal["orchestrated", "choreographed"]
+
 RATE = 60
 """Orders a second that the checkout sends."""
+
 END_TIMEOUT, JOURNAL_TIMEOUT = 60.0, 15.0
 
 
 class Result(NamedTuple):
-    """What became of an order: its e-mail, or why it was refused."""
+    """What became of an order: its e-mail, or by which node, error and message it was refused."""
 
-    status: str
     email: Confirmation | None
-    reasons: tuple[tuple[str, str, str], ...]
+    refusals: tuple[tuple[str, str, str], ...]
 
     @property
-    def kind(self) -> str:
-        """In a few words."""
-        kinds = " + ".join(error for _, error, _ in self.reasons)
-        return "confirmed by e-mail" if self.email else f"refused: {kinds}"
+    def reason(self) -> str:
+        """Why it was refused, in a few words."""
+        return " and ".join(error for _, error, _ in self.refusals)
 
 
 class Round:
@@ -45,6 +47,13 @@ class Round:
         client: Starts the runs.
         mode: Mode that the flow is deployed in.
         suffix: Appended to the orders' ids: a business key names one run for good.
+
+    Attributes:
+        mode: The mode.
+        results: What became of each order, by its id.
+        history: State and number of attempts of each node, by order, from the journal.
+        effects: What services did to the world, by order: steps and what they did.
+        times: Seconds from the start to the end, by order.
     """
 
     def __init__(self, client: Client, mode: Mode, suffix: str) -> None:
@@ -55,34 +64,38 @@ class Round:
         self.times: dict[str, float] = {}
         self._client = client
         self._suffix = suffix
-        self._runs: dict[str, RunHandle[Confirmation]] = {}
+        self._runs: dict[str, str] = {}
 
     def key(self, order: Order) -> str:
         """The business key of an order in this round."""
         return order.id + self._suffix
 
-    async def place(self, orders: Sequence[Order]) -> None:
+    async def place(self, tasks: TaskGroup, orders: Sequence[Order]) -> None:
         """Start a run for each order, at the pace of the checkout.
 
+        Args:
+            tasks: Where the ends of the runs are awaited.
+            orders: The orders.
+
         Raises:
-            Broken: A run was accepted in another mode, or is one of before.
+            Broken: A run was accepted in another mode, or was there before.
         """
-        began = time.monotonic()
+        first = time.monotonic()
         for i, order in enumerate(orders):
-            await anyio.sleep(max(began + i / RATE - time.monotonic(), 0))
+            await anyio.sleep(max(first + i / RATE - time.monotonic(), 0))
+            began = time.monotonic()
             run = await self._client.start(place_order, order, key=self.key(order))
             if run.mode != self.mode or run.existing:
-                raise Broken(f"{run!r} is {run.mode}{' and was there before' if run.existing else ''}")
-            self._runs[order.id] = run
-
-    async def follow(self, orders: Sequence[Order]) -> None:
-        """Wait for the end of the runs of these orders, which need not have been placed yet."""
-        async with anyio.create_task_group() as tasks:
-            for order in orders:
-                tasks.start_soon(self._follow, order)
+                raise Broken(f"{run!r} is {run.mode}{', and was there before' if run.existing else ''}")
+            self._runs[order.id] = run.id
+            tasks.start_soon(self._follow, order, run, began)
 
     async def stuck(self, orders: Sequence[Order], node: str) -> str:
-        """The key of the first of these orders whose run stands at a node, by the journal."""
+        """The key of the first of these orders whose run stands at a node, by the journal.
+
+        Raises:
+            Broken: There is none.
+        """
         with anyio.move_on_after(JOURNAL_TIMEOUT):
             while True:
                 for order in orders:
@@ -90,48 +103,60 @@ class Round:
                     if view is not None and any(each.node == node and each.state == "open" for each in view.nodes):
                         return self.key(order)
                 await anyio.sleep(0.05)
-        raise Broken(f"no order stands at {node}")
+        raise Broken(f"no order waits for {node}")
 
     async def collect(self, orders: Sequence[Order], effects: Path) -> None:
         """Read the history from the journal, and what the services did to the world from their files.
+
+        Args:
+            orders: The orders, whose runs have ended.
+            effects: Folder of the services' files.
 
         Raises:
             Broken: The journal has not heard of all ends in time.
         """
         with anyio.move_on_after(JOURNAL_TIMEOUT) as scope:
             for order in orders:
-                while (view := await self._look(order)) is None or view.run.status == "running":
-                    await anyio.sleep(0.05)
+                view = await self._ended(order)
                 self.history[order.id] = tuple((node.node, node.state, node.attempts) for node in view.nodes)
         if scope.cancelled_caught:
-            raise Broken(f"the journal is behind: {len(self.history)} of {len(orders)} runs after {JOURNAL_TIMEOUT:g} s")
-        done: dict[str, list[tuple[str, Any]]] = {self.key(order): [] for order in orders}
-        for path in sorted(effects.glob("*.jsonl")):
-            for line in path.read_bytes().splitlines():
-                effect = msgspec.json.decode(line, type=Effect)
-                if effect.key in done:
-                    done[effect.key].append((effect.step, effect.what))
+            raise Broken(f"after {JOURNAL_TIMEOUT:g} s the journal has {len(self.history)} of {len(orders)} ends")
+        done = effects_in(effects)
         self.effects = {order.id: tuple(sorted(done[self.key(order)], key=str)) for order in orders}
 
-    def emails(self) -> dict[str, int]:
+    def sent(self) -> dict[str, int]:
         """How many e-mails each order got."""
         return {order: sum(step == "notify" for step, _ in found) for order, found in self.effects.items()}
 
-    async def _follow(self, order: Order) -> None:
-        while order.id not in self._runs:
-            await anyio.sleep(0.01)
-        began = time.monotonic()
-        ended = await self._runs[order.id].outcome(END_TIMEOUT)
+    async def _follow(self, order: Order, run: RunHandle[Confirmation], began: float) -> None:
+        ended = await run.outcome(END_TIMEOUT)
         self.times[order.id] = time.monotonic() - began
         email = msgspec.json.decode(ended.value, type=Confirmation) if ended.status == "completed" else None
-        reasons = tuple((cause.node, cause.error.type, cause.error.message) for cause in ended.causes if cause.error)
-        self.results[order.id] = Result(ended.status, email, reasons)
+        causes = ((cause.node, cause.error) for cause in ended.causes)
+        self.results[order.id] = Result(email, tuple((node, e.type, e.message) for node, e in causes if e is not None))
+
+    async def _ended(self, order: Order) -> RunView:
+        while True:
+            view = await self._look(order)
+            if view is not None and view.run.status != "running":
+                return view
+            await anyio.sleep(0.05)
 
     async def _look(self, order: Order) -> RunView | None:
         try:
-            return await self._client.where(self._runs[order.id].id)
+            return await self._client.where(self._runs[order.id])
         except LookupError:
             return None
+
+
+def effects_in(folder: Path) -> defaultdict[str, list[tuple[str, Any]]]:
+    """What services did to the world, by the business key of the run: steps and what they did."""
+    found: defaultdict[str, list[tuple[str, Any]]] = defaultdict(list)
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_bytes().splitlines():
+            effect = msgspec.json.decode(line, type=Effect)
+            found[effect.key].append((effect.step, effect.what))
+    return found
 
 
 def differences(rounds: Sequence[Round]) -> Iterator[str]:
@@ -146,32 +171,42 @@ def differences(rounds: Sequence[Round]) -> Iterator[str]:
             if left != right:
                 yield f"{what} of order {order}: {first.mode} {left}, {second.mode} {right}"
     for each in rounds:
-        for order, sent in each.emails().items():
-            due = 1 if each.results[order].email else 0
+        for order, sent in each.sent().items():
+            due = int(each.results[order].email is not None)
             if sent != due:
-                yield f"order {order} got {sent} e-mails, {each.mode}; it should be {due}"
+                yield f"order {order}, {each.mode}, got {sent} e-mails instead of {due}"
 
 
-def side_by_side(rounds: Sequence[Round], decides: Sequence[str]) -> Table:
+def side_by_side(rounds: Sequence[Round], undisturbed: Sequence[Order]) -> Table:
     """Both rounds in one table.
 
     Args:
         rounds: The rounds.
-        decides: Who decided in each.
+        undisturbed: Orders that were placed while all services ran; only their times mean something.
     """
-    table = Table("", *(each.mode for each in rounds), "", title=None, header_style="bold")
-    table.add_row("who decides", *decides)
-    table.add_section()
-    _rows(table, [Counter(result.kind for result in each.results.values()) for each in rounds], str)
-    table.add_section()
-    _rows(table, [Counter({"e-mails sent": sum(each.emails().values())}) for each in rounds], str)
-    wrong = [sum(sent != bool(each.results[order].email) for order, sent in each.emails().items()) for each in rounds]
-    _row(table, "orders with a lost or second e-mail", [str(number) for number in wrong])
-    table.add_section()
-    _rows(table, [_states(each) for each in rounds], lambda name: f"history: {name}")
-    table.add_section()
-    table.add_row("median time to the end", *(f"{statistics.median(each.times.values()) * 1000:.0f} ms" for each in rounds))
+    table = Table("", *(each.mode for each in rounds), "", box=SIMPLE_HEAD, header_style="bold")
+    _group(
+        table,
+        "orders",
+        [Counter("refused" if r.refusals else "confirmed" for r in each.results.values()) for each in rounds],
+    )
+    _group(table, "refused for", [Counter(r.reason for r in each.results.values() if r.refusals) for each in rounds])
+    _group(table, "e-mails", [_mail(each) for each in rounds])
+    _group(table, "history", [_states(each) for each in rounds])
+    times = [statistics.median(each.times[order.id] for order in undisturbed) for each in rounds]
+    table.add_row("median time, all services up", *(f"{seconds * 1000:.0f} ms" for seconds in times))
     return table
+
+
+def _mail(each: Round) -> dict[str, int]:
+    sent = each.sent()
+    confirmed = [order for order, result in each.results.items() if result.email]
+    return {
+        "sent": sum(sent.values()),
+        "confirmed without one": sum(not sent[order] for order in confirmed),
+        "confirmed with two": sum(sent[order] > 1 for order in confirmed),
+        "to refused": sum(sent.values()) - sum(sent[order] for order in confirmed),
+    }
 
 
 def _states(each: Round) -> Counter[str]:
@@ -184,10 +219,9 @@ def _states(each: Round) -> Counter[str]:
     return +found
 
 
-def _rows(table: Table, counts: Sequence[Counter[str]], name: Callable[[str], str]) -> None:
-    for kind in dict.fromkeys(kind for count in counts for kind in sorted(count)):
-        _row(table, name(kind), [str(count[kind]) for count in counts])
-
-
-def _row(table: Table, name: str, cells: Sequence[str]) -> None:
-    table.add_row(name, *cells, "same" if len(set(cells)) == 1 else "DIFFERENT")
+def _group(table: Table, title: str, counts: Sequence[Mapping[str, int]]) -> None:
+    table.add_row(title, style="bold")
+    for name in sorted({name for count in counts for name in count}):
+        cells = [str(count.get(name, 0)) for count in counts]
+        table.add_row(f"  {name}", *cells, "same" if len(set(cells)) == 1 else "DIFFERENT")
+    table.add_section()

@@ -18,7 +18,19 @@ import msgspec
 from segue import App, Retry, Service, after, current, flow, when
 
 EFFECTS = Path(os.environ.get("SHOP_EFFECTS", ".segue/effects"))
-DECIMALS = {"AED": 2, "CNY": 2, "EUR": 2, "GBP": 2, "ILS": 2, "INR": 2, "JPY": 0, "KRW": 0, "KWD": 3, "THB": 2, "USD": 2}
+DECIMALS = {
+    "AED": 2,
+    "CNY": 2,
+    "EUR": 2,
+    "GBP": 2,
+    "ILS": 2,
+    "INR": 2,
+    "JPY": 0,
+    "KRW": 0,
+    "KWD": 3,
+    "THB": 2,
+    "USD": 2,
+}
 """Currencies that we take, with their minor units: a yen has none, a Kuwaiti dinar has thousandths."""
 
 NO_DELIVERY = {"AQ", "BV", "HM"}

@@ -147,13 +147,13 @@ async def test_dead_letters_say_why(nats_server: NatsServer, namespace: str) -> 
         await bus.publish([Message(subject, b"poison")])
         async with bus.consume("events", "g") as member:
             deliveries = await member.receive(1)
-            await member.discard(deliveries, "not\nreadable: é")
+            await member.discard(deliveries, "not\nreadable")
             await member.discard(deliveries, "said twice")
         letter = await client.jetstream().get_last_msg(f"{namespace}-dead", f"{namespace}.dead.g")
         stored = (await api(client, f"STREAM.INFO.{namespace}-dead"))["state"]["messages"]
     assert letter.data == b"poison"
     assert letter.headers is not None
-    assert letter.headers["Segue-Reason"] == "not readable: é"
+    assert letter.headers["Segue-Reason"] == "not readable"
     assert letter.headers["Segue-Subject"] == subject
     assert letter.headers["Segue-Deliveries"] == "1"
     assert stored == 1
@@ -337,13 +337,12 @@ async def test_a_changed_password_is_survived(tmp_path: Path) -> None:
         async with transport(url) as bus:
             config.write_text(right.replace("s3cret", "other"))
             os.kill(server.pid, signal.SIGHUP)
-            said = "nobody responds"
+            said = ""
             with anyio.fail_after(10):
-                while "nobody responds" in said or "was lost" in said:
+                while "Authorization Violation" not in said:
                     with pytest.raises(TransportUnavailable) as caught:
                         await bus.request("segue.to.nobody", b"", 0.2)
                     said = str(caught.value)
-            assert "Authorization Violation" in said
             assert "s3cret" not in said
             config.write_text(right)
             os.kill(server.pid, signal.SIGHUP)

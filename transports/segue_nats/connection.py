@@ -34,6 +34,7 @@ Callback = Callable[[Msg], Awaitable[None]]
 LOST = (nats.errors.Error, OSError)
 """What nats-py raises when a command cannot be sent."""
 
+CONNECT_ATTEMPTS = 3
 CONNECT_TIMEOUT = 3
 PING_INTERVAL = 10
 POLL = 1.0
@@ -136,9 +137,8 @@ class Connection:
 
     def unavailable(self, what: str) -> TransportUnavailable:
         """The error for something that could not be done, with what the server or the socket said last."""
-        why = f": {self._trouble}" if self._trouble is not None else ""
         return TransportUnavailable(
-            f"{what} {self._options.shown}{why}", "is nats-server running there? `segue dev` starts one"
+            f"{what} {self._options.shown}{self._why()}", "is nats-server running there? `segue dev` starts one"
         )
 
     async def open(self) -> None:
@@ -258,7 +258,8 @@ class Connection:
 
     async def _connect(self) -> NatsClient:
         options = self._options
-        for server in random.sample(options.servers, len(options.servers)):
+        servers = random.sample(options.servers, len(options.servers))
+        for server in servers * CONNECT_ATTEMPTS:
             client = Client(options.tls)
             try:
                 await client.connect(servers=[server], **self._arguments())
@@ -267,6 +268,9 @@ class Connection:
                 if not isinstance(error, nats.errors.NoServersError):
                     self._trouble = error
                 await client.close()
+                # The reset that follows a refusal may overtake the words that say why.
+                if not isinstance(self._trouble, ConnectionResetError) and server == servers[-1]:
+                    break
             else:
                 self._trouble = None
                 return client
@@ -320,10 +324,12 @@ class Connection:
                     log.exception("reconnecting failed, trying again")
 
     async def _replace(self) -> None:
-        self._client = None
+        client, self._client = self._client, None
         self._up.clear()
         self.inbox.lost()
-        log.warning("connection to %s lost: %s", self._options.shown, self._trouble)
+        if client is not None:
+            self._trouble = client.last_error or self._trouble
+            log.warning("lost the connection to %s%s", self._options.shown, self._why())
         pause = 0.05
         while True:
             try:
@@ -337,6 +343,10 @@ class Connection:
         log.warning("connected to %s again", self._options.shown)
         for tell in tuple(self.on_connected):
             tell()
+
+    def _why(self) -> str:
+        trouble = self._trouble
+        return "" if trouble is None else f": {str(trouble) or type(trouble).__name__}"
 
     async def _on_error(self, error: Exception) -> None:
         self._trouble = error

@@ -98,9 +98,10 @@ class PullConsumer:
         box = self._box
         while not box:
             await self._wait()
+        # Nothing is awaited once it is out of the box, so that a cancelled receive loses nothing.
+        await self._pull(min(limit, len(box)))
         got = [box.popleft() for _ in range(min(limit, len(box)))]
         self._held.update([delivery.token for delivery in got])
-        await self._pull()
         return got
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
@@ -156,8 +157,8 @@ class PullConsumer:
         finally:
             timer.cancel()
 
-    async def _pull(self) -> None:
-        have = self._asked + len(self._box)
+    async def _pull(self, taken: int = 0) -> None:
+        have = self._asked + len(self._box) - taken
         if 2 * have > self._window:
             return
         want = self._window - have

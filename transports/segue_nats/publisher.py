@@ -116,8 +116,8 @@ class Publisher:
                         break
                 if loop.time() - progress >= PATIENCE:
                     why = batch.trouble or "there was no answer"
-                    raise TransportUnavailable(
-                        f"{len(batch.open)} of {len(posts)} messages were not acknowledged: {why}", "publish them again"
+                    raise self._connection.unavailable(
+                        f"{len(batch.open)} of {len(posts)} messages were not acknowledged ({why}) by"
                     )
                 if batch.trouble:
                     # The acks of the others come meanwhile.
@@ -136,5 +136,7 @@ class Publisher:
                 if reply in batch.open:
                     inbox.expect(reply, batch.on_reply)
                     await self._connection.client.publish(subject, body, reply, headers)
-        except (*LOST, TransportUnavailable) as error:
+        except TransportUnavailable as error:
+            batch.trouble = error.message
+        except LOST as error:
             batch.trouble = str(error) or type(error).__name__

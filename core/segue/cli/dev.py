@@ -139,8 +139,10 @@ async def _broker(config: Config, folder: Path) -> AsyncIterator[Broker]:
 
 def _inside(config: Config, broker: Broker) -> Config:
     """The configuration of this process; without a durable broker, stores that outlive it would make no sense."""
-    changed = msgspec.structs.replace(config, transport=broker.url)
-    return msgspec.structs.replace(changed, store=_MEMORY, services={}) if broker.url == _MEMORY else changed
+    if broker.url != _MEMORY:
+        return msgspec.structs.replace(config, transport=broker.url)
+    services = {name: msgspec.structs.replace(found, store="") for name, found in config.services.items()}
+    return msgspec.structs.replace(config, transport=_MEMORY, store=_MEMORY, services=services)
 
 
 def _flags(config: Config, broker: Broker, options: Options) -> str:

@@ -145,7 +145,7 @@ def counts_of(host: Participant) -> dict[str, int]:
 
 def counts_of_observer(observer: Observer) -> dict[str, int]:
     """What an observer did since it started."""
-    return {"entries": observer.written}
+    return {"records": observer.written}
 
 
 async def _serve(screen: Screen, config: Config, service: Service) -> None:

@@ -73,12 +73,12 @@ def execute(command: Callable[..., Awaitable[Any]], *args: Any) -> Any:
 
 def _log_to_stderr(as_json: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines(as_json))
+    handler.setFormatter(LogLines(as_json))
     debug = bool(os.environ.get("SEGUE_DEBUG"))
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
 
 
-class _Lines(logging.Formatter):
+class LogLines(logging.Formatter):
     """One line to a log message; tracebacks only when debugging."""
 
     def __init__(self, as_json: bool) -> None:

@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        result: Any = _tree()(
+        result: Any = _tree(arguments)(
             list(arguments), exit_on_error=False, print_error=False, verbose=False, result_action="return_value"
         )
     except (KeyboardInterrupt, SystemExit):
@@ -76,7 +76,7 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     )
 
 
-def _tree() -> cyclopts.App:
+def _tree(arguments: Sequence[str]) -> cyclopts.App:
     app = cyclopts.App(
         name="segue",
         help="Declare a flow once; run it orchestrated or choreographed, and see it the same way in both.",
@@ -99,9 +99,10 @@ def _tree() -> cyclopts.App:
         ("config", "about:config", _MORE, "Show every setting and where it comes from."),
         ("plugins", "about:plugins", _MORE, "Show which plugins serve which URLs."),
     ):
-        app.command(f"segue.cli.{where}", name=name, group=group, help=text)
+        # A line for the list of commands, which then need not be loaded; the one that is asked for has more to say.
+        app.command(f"segue.cli.{where}", name=name, group=group, help=None if name in arguments[:1] else text)
     database = cyclopts.App(name="db", help="Look after databases.", group=_MORE)
-    database.command("segue.cli.about:upgrade", name="upgrade", help="Bring stores and journal up to date.")
+    database.command("segue.cli.about:upgrade", name="upgrade")
     app.command(database)
     app["--help"].group = app["--version"].group = _MORE
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from segue.cli.screen import Line
 
 Status = Literal["running", "completed", "failed", "cancelled"]
-_NO_FILE = "--input names no file, and is not JSON"
+_JSON = ("{", "[", '"')
 PATIENCE = 2.0
 """Seconds without an answer after which a start says what it waits for."""
 
@@ -160,27 +161,27 @@ def _needs(plan: Plan) -> bool:
 
 
 def _read(text: str) -> Any:
-    origin, content = "--input", text
+    origin, content = "--input", text.encode(errors="surrogateescape")
     if text == "-":
-        origin, content = "stdin", sys.stdin.read()
-    elif text.startswith("@") or (not _is_json(text) and Path(text).is_file()):
-        path = Path(text.removeprefix("@"))
+        origin, content = "stdin", sys.stdin.buffer.read()
+    elif text.startswith("@") or (not _is_json(content) and os.path.isfile(text)):
+        origin = text.removeprefix("@")
         try:
-            origin, content = str(path), path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--input: {path} cannot be read: {error}") from None
+            content = Path(origin).read_bytes()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"--input: {origin!r} cannot be read: {error}") from None
     try:
         return msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
+        wrong = "names no file, and is not JSON" if origin == "--input" and text[:1] not in _JSON else "is not JSON"
         hint = "give JSON, the name of a file that holds it, or - for stdin"
-        what = f"{origin} is not JSON" if content[:1] in ("{", "[", '"') or origin != "--input" else _NO_FILE
-        raise ConfigError(f"{what}: {error}", hint) from None
+        raise ConfigError(f"{origin} {wrong}: {error}", hint) from None
 
 
-def _is_json(text: str) -> bool:
+def _is_json(content: bytes) -> bool:
     try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+        msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeError):
         return False
     return True
 

@@ -63,7 +63,7 @@ def view_lines(
 
 def _header(view: RunView, now: datetime) -> Text:
     run = view.run
-    line = Text(clean(f"{run.flow}/{run.key}" if run.key else run.flow), "bold")
+    line = Text().append(clean(f"{run.flow}/{run.key}" if run.key else run.flow), "bold")
     line.append("  ").append(clean(run.status), _STYLES.get(run.status, "bold"))
     if run.started is not None:
         if run.ended is not None:

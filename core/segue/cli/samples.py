@@ -32,6 +32,8 @@ def _value(schema: Mapping[str, Any], types: Mapping[str, Any], depth: int) -> A
         if schema.get(key):
             return schema[key][0]
     for key in ("anyOf", "oneOf"):
+        if {"type": "null"} in schema.get(key, ()):
+            return None
         if schema.get(key) and depth < _DEEPEST:
             return _value(schema[key][0], types, depth + 1)
     kind = schema.get("type")

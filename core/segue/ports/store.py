@@ -15,9 +15,14 @@ import msgspec
 
 
 class CellKind(IntEnum):
-    """What a cell says; part of its key, so that the kinds never collide."""
+    """What a cell says; part of its key, so that the kinds never collide.
+
+    OUTCOME: what came of a node. PARKED: the call of a node has a due row, and until its outcome is known nothing else
+    goes on with it.
+    """
 
     OUTCOME = 1
+    PARKED = 2
 
 
 class CellKey(NamedTuple):

@@ -12,6 +12,7 @@ from segue.errors import SegueError, UnknownFlow
 from segue.plan import graph
 from segue.plan.graph import Plan
 from segue.ports.transport import Entry, Registry
+from segue.runtime.tasks import task_group
 from segue.wire import records
 from segue.wire.records import FlowRecord, ServiceRecord
 
@@ -38,7 +39,7 @@ class Catalog:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[Catalog]:
         """Follow the registry; when this is entered, all that was deployed so far is known."""
-        async with anyio.create_task_group() as tasks:
+        async with task_group() as tasks:
             tasks.start_soon(self._follow)
             await self._fresh.wait()
             try:

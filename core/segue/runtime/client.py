@@ -35,6 +35,7 @@ from segue.runtime.input import bind, key_of
 from segue.runtime.participant import ENVELOPE_ROOM
 from segue.runtime.serving import Wiring
 from segue.runtime.starter import Starter
+from segue.runtime.tasks import task_group
 from segue.runtime.where import RunView, where
 from segue.wire import envelope, requests
 from segue.wire.envelope import Ended
@@ -241,7 +242,7 @@ class Client:
             reply = await self._ask(holder(plan, run.mode), Ask(run.id), ASK_FIRST)
         except SegueError:
             return
-        if isinstance(reply, Answer) and reply.ended is not None:
+        if isinstance(reply, Answer) and bytes(reply.ended) != b"null":
             self.end_of(run.id).set(envelope.decode_ended(envelope.decode(reply.ended)))
 
     async def _plan(self, record: FlowRecord) -> Plan:
@@ -300,10 +301,12 @@ async def client(wiring: Wiring, open_journal: Callable[[], Awaitable[Journal]] 
         wiring: Transport, catalog and the rest.
         open_journal: Opens the journal, at the first `where`.
     """
-    async with anyio.create_task_group() as tasks:
+    async with task_group() as tasks:
         found = Client(wiring, tasks, open_journal)
         try:
             yield found
         finally:
+            # Before the cancellation: an await after it would raise that instead of what left the block.
+            with anyio.CancelScope(shield=True):
+                await found.aclose()
             tasks.cancel_scope.cancel()
-            await found.aclose()

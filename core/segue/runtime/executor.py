@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections import deque
 from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from random import random
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,11 @@ from segue.wire.envelope import Retrying
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
+
+log = logging.getLogger("segue.executor")
+
+MESSAGE, DETAIL = 1_000, 4_000
+"""Characters of an error's message and traceback that travel."""
 
 _current: ContextVar[Current] = ContextVar("segue_current")
 
@@ -132,16 +139,26 @@ class Executor:
                 parent = self._host.tracing.caller()
                 data = await self._call(step, job)
             found = Returned(job, "completed", data, began, parent)
-        except Exception as error:
+        except (Exception, SystemExit, anyio.get_cancelled_exc_class()) as error:
+            if anyio.current_effective_deadline() == -inf:
+                raise  # this participant stops; any other cancellation leaked out of the step
             found = self._failed(step, job, began, error, parent)
         finally:
             _current.reset(token)
         if self._observed:
-            seconds = (self._host.now() - began).total_seconds()
-            plugins().hook.segue_step_finished(
-                service=self._host.name, step=node.step, run=run.id, node=node.id, kind=found.kind, seconds=seconds
-            )
+            self._tell(found)
         return found
+
+    def _tell(self, found: Returned) -> None:
+        job = found.job
+        seconds = (self._host.now() - found.began).total_seconds()
+        node = job.run.plan.index.nodes[job.key.node]
+        try:
+            plugins().hook.segue_step_finished(
+                service=self._host.name, step=node.step, run=job.run.id, node=node.id, kind=found.kind, seconds=seconds
+            )
+        except Exception:
+            log.exception("a plugin failed in segue_step_finished")
 
     async def _call(self, step: Step[..., Any], job: Job) -> bytes:
         args = step.decode_args(job.args)
@@ -165,17 +182,30 @@ class Executor:
         call = partial(step.fn, **args)
         return await anyio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
 
-    def _failed(self, step: Step[..., Any], job: Job, began: datetime, error: Exception, parent: str) -> Returned:
-        message = error.message if isinstance(error, SegueError) else str(error)
+    def _failed(self, step: Step[..., Any], job: Job, began: datetime, error: BaseException, parent: str) -> Returned:
         ours = isinstance(error, InvalidInput | PayloadTooLarge)
-        failure = Failure(
-            type(error).__name__, message, "" if ours else "".join(traceback.format_exception(error))[-4000:]
-        )
+        failure = _failure(error, with_detail=not ours)
         if ours or not step.retry.retries(error, job.attempt):
             return Returned(job, "failed", msgspec.json.encode(failure), began, parent)
         at = self._host.now().timestamp() + step.retry.delay(job.attempt, random())
         retrying = Retrying(failure, datetime.fromtimestamp(at, UTC), step.retry.max_attempts)
         return Returned(job, "attempt.failed", msgspec.json.encode(retrying), began, parent, at)
+
+
+def _failure(error: BaseException, with_detail: bool) -> Failure:
+    """An error as a value that fits into any message, whatever a step raised."""
+    try:
+        message = error.message if isinstance(error, SegueError) else str(error)
+        detail = "".join(traceback.format_exception(error)) if with_detail else ""
+    except Exception as trouble:
+        message, detail = f"(its text cannot be had: {type(trouble).__name__})", ""
+    if len(message) > MESSAGE:
+        message = message[:MESSAGE] + " ..."
+    return Failure(type(error).__name__, _clean(message), _clean(detail[-DETAIL:]))
+
+
+def _clean(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 def _idempotency_key(job: Job) -> str:

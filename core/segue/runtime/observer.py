@@ -16,6 +16,7 @@ from segue.errors import InvalidInput, SegueError
 from segue.ports.journal import Journal, JournalEntry, RunRecord
 from segue.ports.transport import Consumer, Delivery, Group
 from segue.runtime.serving import Wiring
+from segue.runtime.tasks import task_group
 from segue.wire import envelope
 from segue.wire.envelope import Event
 from segue.wire.subjects import OBSERVER
@@ -45,7 +46,7 @@ class Observer:
         subjects = self._wiring.subjects
         await self._wiring.transport.declare(Group("events", OBSERVER, subjects.events_of(OBSERVER)))
         async with (
-            anyio.create_task_group() as tasks,
+            task_group() as tasks,
             self._wiring.transport.consume("events", OBSERVER) as consumer,
         ):
             tasks.start_soon(self._observe, consumer)

@@ -90,11 +90,10 @@ class DueRows:
         for job in self._host.running.values():
             if clock - job.since < PARK_AFTER or clock - job.parked_at < LEASE / 3:
                 continue
-            job.parked_at, job.due = clock, True
-            key = DueKey(job.run.id, *job.key)
-            if key in turn.after:
+            job.parked_at = clock
+            if DueKey(job.run.id, *job.key) in turn.after:
                 continue
-            turn.due[key] = self.row(job, time.time() + LEASE)
+            turn.park(job, time.time() + LEASE)
             for ticket in job.tickets:
                 ticket.holds -= 1
                 turn.held.append(ticket)

@@ -28,8 +28,9 @@ from segue.runtime.overdue import DueRows
 from segue.runtime.reader import Reader
 from segue.runtime.reception import Reception
 from segue.runtime.roles import Role
+from segue.runtime.tasks import task_group
 from segue.runtime.turn import Turn
-from segue.runtime.work import Arrived, Input, Job, Returned, RunRef, Starting, Tick, Ticket
+from segue.runtime.work import Arrived, Input, Job, Mark, Returned, RunRef, Starting, Tick, Ticket
 from segue.wire import envelope
 from segue.wire.envelope import Event
 from segue.wire.requests import Refused
@@ -103,9 +104,10 @@ class Participant:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[TaskGroup]:
         """Take part. On leaving, running calls get a grace period; what is left is handed back to other replicas."""
-        async with anyio.create_task_group() as tasks, anyio.create_task_group() as intake:
+        requests = self.subjects.requests(self.name)
+        async with task_group() as tasks:
             tasks.start_soon(self._turns)
-            async with self.transport.respond(self.subjects.requests(self.name), self.reception.handle):
+            async with self.transport.respond(requests, self.reception.handle), task_group() as intake:
                 for channel in self.role.channels:
                     intake.start_soon(self._receive, channel)
                 intake.start_soon(self.overdue.watch)
@@ -119,7 +121,7 @@ class Participant:
                     with anyio.move_on_after(GRACE, shield=True):
                         await self._drain()
                     intake.cancel_scope.cancel()
-                    tasks.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()
 
     def put(self, *inputs: Input) -> None:
         """Give inputs to the next turn."""
@@ -233,13 +235,13 @@ class Seen:
     SIZE = 50_000
 
     def __init__(self) -> None:
-        self._young: set[tuple[CellKey, int]] = set()
-        self._old: set[tuple[CellKey, int]] = set()
+        self._young: set[Mark] = set()
+        self._old: set[Mark] = set()
 
-    def __contains__(self, fact: tuple[CellKey, int]) -> bool:
+    def __contains__(self, fact: Mark) -> bool:
         return fact in self._young or fact in self._old
 
-    def add(self, facts: Iterable[tuple[CellKey, int]]) -> None:
+    def add(self, facts: Iterable[Mark]) -> None:
         """Remember facts."""
         self._young.update(facts)
         if len(self._young) > self.SIZE:

@@ -71,15 +71,21 @@ class Reader:
 
     async def launch(self, turn: Turn, jobs: list[Job]) -> list[News]:
         """Make calls, except those whose result is recorded: it is published again."""
-        cells = [job.cell for job in jobs]
+        cells = [cell for job in jobs for cell in (job.cell, job.parking)]
         found = await self._host.insist(partial(self._host.store.load, cells))
         news = []
         for job in jobs:
             raw = found.get(job.cell)
             if raw is None:
-                turn.job(job)
+                if job.due or job.parking not in found:
+                    turn.job(job)
                 continue
-            item = turn.news(job.run, envelope.decode(raw), raw, job.tickets)
+            event = envelope.decode(raw)
+            if job.redrive:
+                # Another body, or the broker drops it as a repeat of the one that was lost.
+                event = msgspec.structs.replace(event, redrive=job.redrive)
+                raw = envelope.encode(event)
+            item = turn.news(job.run, event, raw, job.tickets)
             if item is not None:
                 item.recorded = True
                 turn.publish(item)
@@ -100,7 +106,9 @@ class Reader:
         except msgspec.MsgspecError as error:
             raise InvalidInput(f"call {call.id} has broken arguments: {error}") from None
         inputs = tuple(Place(*place) for place in call.inputs)
-        return Job(run, Key(call.node, call.tag), call.revision, args, inputs, tickets)
+        job = Job(run, Key(call.node, call.tag), call.revision, args, inputs, tickets)
+        job.redrive = call.redrive
+        return job
 
     async def run_of(self, message: Call | envelope.Event, mode: str) -> RunRef:
         """The run that a message belongs to.
@@ -118,6 +126,8 @@ class Reader:
 
     async def _event(self, turn: Turn, raw: bytes, ticket: Ticket) -> News | None:
         event = envelope.decode(raw)
+        if event.source == self._host.source:
+            return None  # decided here, and recorded before it was published
         run = await self.run_of(event, self._host.subjects.mode(ticket.delivery.subject))
         fact = envelope.fact_of(event)
         if fact is None or fact.key.node not in run.plan.index.nodes:

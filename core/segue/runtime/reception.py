@@ -18,7 +18,7 @@ from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind, Due, DueKey
 from segue.runtime.ids import check_run_id
 from segue.runtime.overdue import GUARD_FIRST
-from segue.runtime.work import News, RunRef, Starting, make_event
+from segue.runtime.work import News, RunRef, Starting, make_event, mark
 from segue.wire import envelope, requests
 from segue.wire.records import FlowRecord
 from segue.wire.requests import Accepted, Answer, Ask, Find, Found, Refused, Reply, Start
@@ -71,7 +71,7 @@ class Reception:
         except SegueError as error:
             return Refused(error.message, error.hint, error.retryable)
         raw = cells.get(entry._replace(node=EXIT))
-        return Answer(entry in cells, None if raw is None else msgspec.Raw(raw))
+        return Answer(entry in cells, msgspec.Raw(b"null" if raw is None else raw))
 
     async def accept(self, turn: Turn, starts: list[Starting]) -> list[News]:
         """Bind keys and propose the entries of new runs, with their guards.
@@ -111,7 +111,7 @@ class Reception:
             start = item.start
             run = RunRef(bound.get(start.key, start.run), plan, mode, start.key)
             item.replies[item.place] = Accepted(run.id, mode, run.id != start.run)
-            if (run.cell(Key(ENTRY)), 0) in host.seen:
+            if mark(run.cell(Key(ENTRY)), 0) in host.seen:
                 continue  # recorded and published by this process
             fact = Fact(Key(ENTRY), Outcome("completed", msgspec.json.decode(start.input)))
             event = make_event(run, fact, host.source, turn.now, start.traceparent)

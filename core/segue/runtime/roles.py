@@ -29,9 +29,10 @@ _GATES = frozenset({ENTRY, EXIT})
 
 
 class Role(Protocol):
-    """A kind of participant."""
+    """A kind of participant. `executes`: invoking means running a step here."""
 
     channels: Sequence[Channel]
+    executes: bool
 
     def mine(self, plan: Plan, mode: Mode) -> frozenset[str]:
         """The nodes that it decides."""
@@ -54,6 +55,7 @@ class CoordinatorRole:
     """Holds all nodes of orchestrated runs and sends commands."""
 
     channels: Sequence[Channel] = ("events",)
+    executes = False
 
     def __init__(self) -> None:
         self._nodes: dict[str, frozenset[str]] = {}
@@ -97,6 +99,7 @@ class ServiceRole:
     """
 
     channels: Sequence[Channel] = ("events", "commands")
+    executes = True
 
     def __init__(self, service: str) -> None:
         self._projections = _Projections(service)

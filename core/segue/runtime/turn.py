@@ -31,12 +31,13 @@ from segue.errors import OutcomeConflict, SegueError
 from segue.machine.facts import Await, Cause, Effect, Fact, Failure, Invoke, Key, Outcome, Record, Repeat, State
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, joins, wanted
 from segue.plan.graph import EXIT
-from segue.ports.store import Cell, CellKey, Due, DueKey, Join
+from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
 from segue.runtime.outbox import Outbox
 from segue.runtime.work import (
     Arrived,
     Input,
     Job,
+    Mark,
     News,
     Overdue,
     Returned,
@@ -46,6 +47,7 @@ from segue.runtime.work import (
     Tickets,
     View,
     make_event,
+    mark,
     result_event,
 )
 from segue.wire import envelope
@@ -79,7 +81,7 @@ class Turn:
         self.held: list[Ticket] = []
         self.unknown: list[Ticket] = []
         self.broken: list[tuple[Ticket, str]] = []
-        self.seen: list[tuple[CellKey, int]] = []
+        self.seen: list[Mark] = []
         self.ended: list[tuple[RunRef, Event]] = []
 
     # The phases.
@@ -114,7 +116,7 @@ class Turn:
             event = result_event(item, self.host.source, self.now)
             if item.retry_at:
                 self.outbox.event(job.run.mode, event.flow, event.node, item.kind, envelope.encode(event))
-                self.due[DueKey(job.run.id, *job.key)] = self.host.overdue.row(job, item.retry_at)
+                self.park(job, item.retry_at)
                 continue
             if job.due:
                 self.after.append(DueKey(job.run.id, *job.key))
@@ -167,6 +169,8 @@ class Turn:
                     if key not in view.known and key not in view.news:
                         view.known[key] = None
                         asked[item.run.cell(key, item.fact.revision)] = view
+                if self.host.role.executes:
+                    asked |= self._parkings(view, item)
             await self._load(asked)
             news = []
             for run, items in fresh.items():
@@ -249,7 +253,9 @@ class Turn:
                 refusal = self.host.role.refuses(self, job)
                 if refusal is not None:
                     return self._decided(view, Fact(key, refusal, revision), redrive)
-                self.job(job)
+                job.redrive = redrive
+                if key not in view.parked:
+                    self.job(job)
             case Record(fact):
                 return self._decided(view, fact, redrive)
             case Repeat(key, revision):
@@ -297,7 +303,7 @@ class Turn:
     def _repeat(self, view: View, key: Key, revision: int, redrive: int) -> News | None:
         """Something decided before is touched again: publish it again, once per redrive and process."""
         known = view.known.get(key)
-        if known is None or (view.run.cell(key, revision), redrive) in self.host.seen:
+        if known is None or mark(view.run.cell(key, revision), redrive) in self.host.seen:
             return None
         event, raw = known
         if redrive:
@@ -324,6 +330,13 @@ class Turn:
             running.tickets += fresh
         for ticket in fresh:
             ticket.holds += 1
+
+    def park(self, job: Job, at: float) -> None:
+        """Give a call a due row; until its outcome is known, nothing else goes on with it."""
+        self.due[DueKey(job.run.id, *job.key)] = self.host.overdue.row(job, at)
+        if not job.due:
+            self.cells[job.parking] = Cell(job.parking, b"")
+        job.due = True
 
     # Helpers of the phases, the reader and the reception.
 
@@ -357,11 +370,20 @@ class Turn:
     def _keep(self, news: News) -> None:
         self.cells[news.cell] = self.cell(news)
 
+    def _parkings(self, view: View, item: News) -> dict[CellKey, View]:
+        """Where it would be recorded that calls which may follow from a fact have due rows."""
+        index, fact = item.run.plan.index, item.fact
+        steps = [node for node in index.fed(view.mine)[fact.key.node] if index.nodes[node].kind == "step"]
+        return {item.run.parking(Key(node, fact.key.tag), fact.revision): view for node in steps}
+
     async def _load(self, asked: dict[CellKey, View]) -> None:
         if asked:
             found = await self.host.insist(partial(self.host.store.load, asked))
             for key, raw in found.items():
-                asked[key].learn(raw)
+                if key.kind == CellKind.PARKED:
+                    asked[key].parked.add(Key(key.node, key.tag))
+                else:
+                    asked[key].learn(raw)
 
     def _published(self, finished: Iterable[Returned], starts: Iterable[Starting]) -> None:
         """Everything is recorded and published: let go of what waited for it."""

@@ -18,6 +18,14 @@ from segue.wire import envelope
 from segue.wire.envelope import Call, Event
 from segue.wire.requests import Reply, Start
 
+Mark = tuple[str, str, str, int, int]
+"""A fact and the number of its redrive; a plain tuple, so that the garbage collector need not look at the many."""
+
+
+def mark(cell: CellKey, redrive: int) -> Mark:
+    """The mark of a recorded fact."""
+    return cell.run, cell.node, cell.tag, cell.revision, redrive
+
 
 class Ticket:
     """A delivery and how many things must still happen before it may be acknowledged."""
@@ -45,6 +53,10 @@ class RunRef(NamedTuple):
         """The cell of a node's outcome."""
         return CellKey(self.id, key.node, key.tag, revision, CellKind.OUTCOME)
 
+    def parking(self, key: Key, revision: int = 1) -> CellKey:
+        """Where it is recorded that a call has a due row."""
+        return CellKey(self.id, key.node, key.tag, revision, CellKind.PARKED)
+
 
 class News:
     """A fact that this participant heard, decided or found, with the event that announces it.
@@ -67,15 +79,15 @@ class News:
         self.cell = run.cell(fact.key, fact.revision)
 
     @property
-    def mark(self) -> tuple[CellKey, int]:
-        """What makes it the same news: the fact and the number of its redrive."""
-        return self.cell, self.redrive
+    def mark(self) -> Mark:
+        """What makes it the same news."""
+        return mark(self.cell, self.redrive)
 
 
 class Job:
     """A call of a step that is to be made, or under way."""
 
-    __slots__ = ("args", "attempt", "due", "inputs", "key", "parked_at", "revision", "run", "since", "tickets")
+    __slots__ = ("args", "attempt", "due", "inputs", "key", "parked_at", "redrive", "revision", "run", "since", "tickets")
 
     def __init__(
         self, run: RunRef, key: Key, revision: int, args: dict[str, Any], inputs: tuple[Place, ...], tickets: Tickets
@@ -90,13 +102,19 @@ class Job:
         self.since = 0.0
         self.parked_at = 0.0
         self.due = False
+        self.redrive = 0
 
     @property
     def cell(self) -> CellKey:
         """Where its result is recorded."""
         return self.run.cell(self.key, self.revision)
 
-    def call(self, source: str, time: datetime, redrive: int = 0) -> Call:
+    @property
+    def parking(self) -> CellKey:
+        """Where it is recorded that it has a due row."""
+        return self.run.parking(self.key, self.revision)
+
+    def call(self, source: str, time: datetime) -> Call:
         """The command that asks for it."""
         run, node = self.run, self.run.plan.index.nodes[self.key.node]
         return Call(
@@ -117,7 +135,7 @@ class Job:
             tag=self.key.tag,
             revision=self.revision,
             key=run.key,
-            redrive=redrive,
+            redrive=self.redrive,
         )
 
 
@@ -213,7 +231,7 @@ def _event(
 class View:
     """What a turn knows of one run: loaded outcomes, news of this turn, and who waits for which delivery."""
 
-    __slots__ = ("known", "mine", "news", "outcomes", "run")
+    __slots__ = ("known", "mine", "news", "outcomes", "parked", "run")
 
     def __init__(self, run: RunRef, mine: frozenset[str]) -> None:
         self.run = run
@@ -222,6 +240,7 @@ class View:
         self.news: dict[Key, News] = {}
         self.known: dict[Key, tuple[Event, bytes] | None] = {}
         """What was loaded; None while, or because, the store has nothing."""
+        self.parked: set[Key] = set()
 
     def learn(self, raw: bytes) -> None:
         """Take a recorded outcome into account."""

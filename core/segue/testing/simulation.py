@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,11 +42,11 @@ _REDRIVES = 200
 class Rules(NamedTuple):
     """The pure functions under test, exchangeable so that wrong ones can be planted."""
 
-    hear: Callable[[Plan, State, Sequence[Fact], Collection[str]], tuple[State, list[Effect]]] = machine.hear
+    hear: Callable[[Plan, State, Sequence[Fact], frozenset[str]], tuple[State, list[Effect]]] = machine.hear
     decide: Callable[[Plan, State, Key], Effect] = machine.decide
-    wanted: Callable[[Plan, Key, Collection[str]], list[Key]] = machine.wanted
+    wanted: Callable[[Plan, Key, frozenset[str]], list[Key]] = machine.wanted
     inputs: Callable[[Plan, Key], list[Key]] = machine.inputs
-    joins: Callable[[Plan, Key, Collection[str]], list[Key]] = machine.joins
+    joins: Callable[[Plan, Key, frozenset[str]], list[Key]] = machine.joins
     project: Callable[[Plan, str], Projection] = project
 
 

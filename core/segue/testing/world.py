@@ -106,7 +106,9 @@ class World:
         await deploy.set_mode(self._wiring.catalog, flow.name, mode)
 
     async def where(self, text: str, timeout: float = 5.0) -> RunView:
-        """Where a run is, once the observer has caught up with its end or `timeout` seconds are over.
+        """Where a run is, once the observer has caught up with it all or `timeout` seconds are over.
+
+        The end may be heard before what led to it.
 
         Raises:
             UnknownRun: Nothing fits.
@@ -115,7 +117,7 @@ class World:
             while True:
                 if await self._journal.find(text):
                     view = await where(self._journal, text)
-                    if view.run.status != "running":
+                    if view.run.status != "running" and not any(node.outcome is None for node in view.nodes):
                         return view
                 await anyio.sleep(0.01)
         return await where(self._journal, text)

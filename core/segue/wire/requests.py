@@ -56,10 +56,10 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True, tag="answer"):
-    """What is known of a run: its `ended` event, or that it is open here, or unknown here."""
+    """What is known of a run: its `ended` event, or (`null`) that it is open here, or unknown here."""
 
     known: bool
-    ended: msgspec.Raw | None = None
+    ended: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Refused(msgspec.Struct, frozen=True, omit_defaults=True, tag="refused"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,66 +28,68 @@ POLL = 0.004
 BUSY = 10.0
 """Seconds to wait for the transactions of others."""
 
-SCHEMA = (
-    # What was published; `stream` is <namespace>-<channel>, `id` NULL if the publisher gave none.
-    """message (seq INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT, id TEXT, subject TEXT, body BLOB, time REAL,
-                UNIQUE (stream, id))""",
-    # The declared groups; patterns are separated by spaces.
-    "queue (queue INTEGER PRIMARY KEY, stream TEXT, name TEXT, patterns TEXT, UNIQUE (stream, name))",
-    # What a group has not done. From `due` on, a message may be taken; who has it is its `member` until then.
-    """delivery (queue INTEGER, seq INTEGER, due REAL, member TEXT, deliveries INTEGER DEFAULT 0,
-                 PRIMARY KEY (queue, seq)) WITHOUT ROWID""",
-    "dead_letter (stream TEXT, name TEXT, subject TEXT, body BLOB, reason TEXT, time REAL)",
-    # A new value is a new row, so followers look for higher versions.
-    """registry (version INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT, key TEXT, value BLOB,
-                 UNIQUE (namespace, key) ON CONFLICT REPLACE)""",
-    # Who answers: its last sign of life, and the last request that it was given.
-    "responder (responder TEXT PRIMARY KEY, subject TEXT, seen REAL, turn INTEGER DEFAULT 0)",
-    """request (request INTEGER PRIMARY KEY AUTOINCREMENT, responder TEXT, body BLOB, expires REAL,
-                answer BLOB, error TEXT)""",
-)
-INDEXES = ("delivery_due ON delivery (queue, due)", "delivery_seq ON delivery (seq)")
+SCHEMA = """
+BEGIN IMMEDIATE;
+-- What was published. stream: <namespace>-<channel>; id: NULL if the publisher gave none.
+CREATE TABLE IF NOT EXISTS message (seq INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT, id TEXT, subject TEXT,
+    body BLOB, time REAL, UNIQUE (stream, id));
+-- The declared groups. patterns: separated by spaces.
+CREATE TABLE IF NOT EXISTS queue (queue INTEGER PRIMARY KEY, stream TEXT, name TEXT, patterns TEXT,
+    UNIQUE (stream, name));
+-- What a group has not done. due: may be taken from then on; until then, its member has it, if any.
+CREATE TABLE IF NOT EXISTS delivery (queue INTEGER, seq INTEGER, due REAL, member TEXT, deliveries INTEGER DEFAULT 0,
+    PRIMARY KEY (queue, seq)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS delivery_due ON delivery (queue, due);
+CREATE INDEX IF NOT EXISTS delivery_seq ON delivery (seq);
+CREATE TABLE IF NOT EXISTS dead_letter (queue INTEGER, subject TEXT, body BLOB, reason TEXT, time REAL);
+-- A new value is a new row, so followers look for higher versions.
+CREATE TABLE IF NOT EXISTS registry (version INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT, key TEXT, value BLOB,
+    UNIQUE (namespace, key) ON CONFLICT REPLACE);
+-- Who answers. seen: its last sign of life; turn: the last request that it was given.
+CREATE TABLE IF NOT EXISTS responder (responder TEXT PRIMARY KEY, subject TEXT, seen REAL, turn INTEGER DEFAULT 0);
+CREATE TABLE IF NOT EXISTS request (request INTEGER PRIMARY KEY AUTOINCREMENT, responder TEXT, body BLOB,
+    expires REAL, answer BLOB, error TEXT);
+COMMIT;
+"""
 
 
 class QueueFile:
     """A connection to the file.
 
     Args:
-        connection: Opened by `thread`, and used by it only.
-        thread: One thread.
-        path: For messages.
+        path: The file. Call `connect` before anything else.
 
     Attributes:
         rings: How often the bell has rung; read it before looking for work, then pass it to `changed`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, path: str) -> None:
+    def __init__(self, path: str) -> None:
         self.rings = 0
-        self._connection = connection
-        self._thread = thread
         self._path = path
-        self._closed = False
+        self._thread = ThreadPoolExecutor(1, "segue-litequeue")
+        self._connection: sqlite3.Connection | None = None
         self._bell = anyio.Event()
-        self._watch = asyncio.create_task(self._watching())
+        self._watch: asyncio.Task[None] | None = None
 
-    @classmethod
-    async def open(cls, path: str) -> QueueFile:
+    async def connect(self) -> None:
         """Open the file; create it at the first need.
 
         Raises:
             TransportUnavailable: It cannot be opened.
             TransportError: It is something else.
         """
-        thread = ThreadPoolExecutor(1, "segue-litequeue")
         try:
-            return cls(await _in_thread(thread, path, partial(_connect, path)), thread, path)
+            self._connection = await self._in_thread(partial(_connect, self._path))
         except BaseException:
-            thread.shutdown(wait=False)
+            self._thread.shutdown(wait=False)
             raise
+        self._watch = asyncio.create_task(self._watching())
 
-    async def execute(self, sql: str, *values: object, rings: bool = False) -> list[tuple[Any, ...]]:
-        """Run one statement, a transaction by itself, and return its rows."""
-        return await self._run(lambda connection: connection.execute(sql, values).fetchall(), rings)
+    async def execute(
+        self, sql: str, *values: object, durable: bool = False, rings: bool = False
+    ) -> list[tuple[Any, ...]]:
+        """Run one statement, which is a transaction by itself, and return its rows; the rest as in `transact`."""
+        return await self._run(lambda connection: connection.execute(sql, values).fetchall(), durable, rings)
 
     async def transact(
         self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False, rings: bool = False
@@ -94,18 +97,20 @@ class QueueFile:
         """Run `work` in a transaction.
 
         Args:
-            work: Runs in the thread; raising rolls back.
-            durable: Wait for the disk. Without, a power failure may undo it; what only causes a redelivery may be undone.
+            work: Runs in the thread; what it raises rolls back.
+            durable: Wait for the disk. Else a power failure may undo it; leases and acks may be, for it only repeats.
             rings: Ring the bell afterwards: somebody may have something to do now.
+
+        Raises:
+            TransportUnavailable: The file is locked, full or closed.
         """
 
         def whole(connection: sqlite3.Connection) -> T:
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             with connection:
                 return work(connection)
 
-        return await self._run(whole, rings)
+        return await self._run(whole, durable, rings)
 
     async def changed(self, rings: int, timeout: float | None = None) -> None:
         """Return when the bell has rung more than `rings` times, or after `timeout` seconds."""
@@ -115,26 +120,40 @@ class QueueFile:
 
     async def aclose(self) -> None:
         """Close the connection; those who wait are woken, and told."""
-        if self._closed:
-            return
-        self._closed = True
-        with anyio.CancelScope(shield=True):
-            self._watch.cancel()
-            await asyncio.wait([self._watch])
-            await _in_thread(self._thread, self._path, self._connection.close)
-        self._thread.shutdown()
-        self._ring()
+        connection, self._connection = self._connection, None
+        if connection is not None and self._watch is not None:
+            with anyio.CancelScope(shield=True):
+                self._watch.cancel()
+                await asyncio.wait([self._watch])
+                await self._in_thread(connection.close)
+            self._thread.shutdown()
+            self._ring()
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T], rings: bool) -> T:
+    async def _run(self, work: Callable[[sqlite3.Connection], T], durable: bool, rings: bool) -> T:
         # Cancellation is heard before the work begins. What has begun is waited for, so that its result is not lost.
         await checkpoint()
-        if self._closed:
+        connection = self._connection
+        if connection is None:
             raise TransportUnavailable("this connection is closed", "open another one")
+
+        def prepared() -> T:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            return work(connection)
+
         with anyio.CancelScope(shield=True):
-            result = await _in_thread(self._thread, self._path, partial(work, self._connection))
+            result = await self._in_thread(prepared)
         if rings:
             self._ring()
         return result
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.OperationalError as error:
+            hint = "is the folder there and writable, the disk not full, and nobody in a long transaction?"
+            raise TransportUnavailable(f"{self._path}: {error}", hint) from error
+        except sqlite3.Error as error:
+            raise TransportError(f"{self._path}: {error}", "is it a queue file?") from error
 
     async def _watching(self) -> None:
         known: object = None
@@ -174,27 +193,25 @@ class Feed(Generic[T]):
         return self._found.popleft()
 
 
-async def _in_thread(thread: ThreadPoolExecutor, path: str, work: Callable[[], T]) -> T:
-    try:
-        return await asyncio.get_running_loop().run_in_executor(thread, work)
-    except sqlite3.OperationalError as error:
-        hint = "is the folder there and writable, the disk not full, and nobody in a long transaction?"
-        raise TransportUnavailable(f"{path}: {error}", hint) from error
-    except sqlite3.Error as error:
-        raise TransportError(f"{path}: {error}", "is it a queue file?") from error
-
-
 def _connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        with connection:
-            for table in SCHEMA:
-                connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
-            for index in INDEXES:
-                connection.execute(f"CREATE INDEX IF NOT EXISTS {index}")
+        _use_wal(connection)
+        connection.executescript(SCHEMA)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Let reading go on beside writing. SQLite itself does not wait for others who set this at the same time."""
+    give_up = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+        time.sleep(POLL)

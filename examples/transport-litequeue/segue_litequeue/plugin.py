@@ -33,4 +33,6 @@ async def open_transport(url: str, namespace: str) -> Transport:
         redelivery = 0.0
     if parts.netloc or len(parts.path) < 2 or options or not 0 < redelivery < 1e6:
         raise ConfigError(f"bad URL {url!r}", "write litequeue:///absolute/path/to/file.db?redelivery=SECONDS")
-    return LiteTransport(await QueueFile.open(unquote(parts.path)), namespace, redelivery)
+    file = QueueFile(unquote(parts.path))
+    await file.connect()
+    return LiteTransport(file, namespace, redelivery)

@@ -1,7 +1,7 @@
 """The port: publishing adds a row per group, taking it is a lease until `due`, acknowledging deletes it.
 
-A delivery is known by its message and its count, so an acknowledgement that comes after the message was taken again does
-nothing. A message stays until no group has it to do and the window is over.
+A delivery is known by its message and its count, so an acknowledgement that comes after the message was taken again
+does nothing. A message stays until no group has it to do and the window is over.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class LiteTransport:
         self.capabilities = Capabilities(durable=True, max_bytes=MAX_BYTES, redelivery=redelivery)
         self.registry: Registry = LiteRegistry(file, namespace)
         self._file = file
-        self._namespace = namespace
+        self.namespace = namespace
         self._prune_at = 0.0
 
     async def declare(self, group: Group) -> None:
         """Create a group or set its patterns; what it has to do stays."""
         sql = """INSERT INTO queue (stream, name, patterns) VALUES (?, ?, ?)
                  ON CONFLICT (stream, name) DO UPDATE SET patterns = excluded.patterns"""
-        row = (self._stream(group.channel), group.name, " ".join(group.patterns))
-        await self._file.transact(lambda connection: connection.execute(sql, row), durable=True)
+        patterns = " ".join(group.patterns)
+        await self._file.execute(sql, self._stream(group.channel), group.name, patterns, durable=True)
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Store messages, all or none."""
@@ -55,7 +55,7 @@ class LiteTransport:
                 size = f"a message of {len(message.body)} bytes to {message.subject}"
                 raise PayloadTooLarge(f"{size} is over the limit of {MAX_BYTES}", "send a reference to the data")
         if messages:
-            await self._file.transact(partial(self._publish, messages), durable=True, rings=True)
+            await self._file.transact(partial(self.store, messages), durable=True, rings=True)
 
     @asynccontextmanager
     async def consume(self, channel: Channel, name: str) -> AsyncIterator[LiteConsumer]:
@@ -67,8 +67,7 @@ class LiteTransport:
         queue = await self._queue(channel, name)
         if queue is None:
             raise TransportError(f"group {name!r} is not declared on {channel}", "declare it before consuming")
-        bury = partial(self._bury, self._stream(channel), name)
-        member = LiteConsumer(self._file, queue, self.capabilities.redelivery, bury)
+        member = LiteConsumer(self, self._file, queue, name)
         try:
             yield member
         finally:
@@ -91,7 +90,8 @@ class LiteTransport:
 
         async def fetch() -> list[Message]:
             nonlocal last
-            rows = await self._file.execute("SELECT seq, subject, body, id FROM message WHERE seq > ?", last)
+            sql = "SELECT seq, subject, body, id FROM message WHERE seq > ? ORDER BY seq"
+            rows = await self._file.execute(sql, last)
             last = max((row[0] for row in rows), default=last)
             return [Message(subject, body, id or "") for _, subject, body, id in rows if _fits(patterns, subject)]
 
@@ -110,18 +110,11 @@ class LiteTransport:
         """Close the file."""
         await self._file.aclose()
 
-    def _stream(self, channel: Channel) -> str:
-        return f"{self._namespace}-{channel}"
-
-    async def _queue(self, channel: Channel, name: str) -> int | None:
-        sql = "SELECT queue FROM queue WHERE stream = ? AND name = ?"
-        found = await self._file.execute(sql, self._stream(channel), name)
-        return int(found[0][0]) if found else None
-
-    def _publish(self, messages: Sequence[Message], connection: sqlite3.Connection) -> None:
+    def store(self, messages: Sequence[Message], connection: sqlite3.Connection) -> None:
+        """Store messages for all groups that they concern, within a transaction."""
         now, routes = time.time(), dict[str, list[int]]()
         for subject, body, id in messages:
-            stream = self._stream("commands" if subject.startswith(f"{self._namespace}.do.") else "events")
+            stream = self._stream("commands" if subject.startswith(f"{self.namespace}.do.") else "events")
             row = (stream, id or None, subject, body, now)
             sql = "INSERT OR IGNORE INTO message (stream, id, subject, body, time) VALUES (?, ?, ?, ?, ?)"
             added = connection.execute(sql, row)
@@ -137,35 +130,30 @@ class LiteTransport:
             undone = "SELECT 1 FROM delivery WHERE delivery.seq = message.seq"
             connection.execute(f"DELETE FROM message WHERE time < ? AND NOT EXISTS ({undone})", (now - WINDOW,))
 
-    def _bury(
-        self, stream: str, name: str, deliveries: Sequence[Delivery], reason: str, connection: sqlite3.Connection
-    ) -> None:
-        rows = [(stream, name, delivery.subject, delivery.body, reason, time.time()) for delivery in deliveries]
-        connection.executemany("INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?)", rows)
-        self._publish([Message(f"{self._namespace}.dead.{name}", delivery.body) for delivery in deliveries], connection)
+    def _stream(self, channel: Channel) -> str:
+        return f"{self.namespace}-{channel}"
+
+    async def _queue(self, channel: Channel, name: str) -> int | None:
+        sql = "SELECT queue FROM queue WHERE stream = ? AND name = ?"
+        found = await self._file.execute(sql, self._stream(channel), name)
+        return int(found[0][0]) if found else None
 
 
 class LiteConsumer:
     """One member of a group.
 
     Args:
+        transport: Whose.
         file: The open file.
         queue: The group's number.
-        redelivery: Seconds that a lease lasts.
-        bury: Keeps dead letters, within a transaction.
+        name: Its name.
     """
 
-    def __init__(
-        self,
-        file: QueueFile,
-        queue: int,
-        redelivery: float,
-        bury: Callable[[Sequence[Delivery], str, sqlite3.Connection], None],
-    ) -> None:
+    def __init__(self, transport: LiteTransport, file: QueueFile, queue: int, name: str) -> None:
+        self._transport = transport
         self._file = file
         self._queue = queue
-        self._redelivery = redelivery
-        self._bury = bury
+        self._name = name
         self._member = uuid.uuid4().hex
 
     async def receive(self, limit: int) -> list[Delivery]:
@@ -193,7 +181,10 @@ class LiteConsumer:
 
         def work(connection: sqlite3.Connection) -> None:
             mine = [delivery for delivery in deliveries if self._on(connection, "DELETE FROM delivery", delivery)]
-            self._bury(mine, reason, connection)
+            rows = [(self._queue, delivery.subject, delivery.body, reason, time.time()) for delivery in mine]
+            connection.executemany("INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?)", rows)
+            subject = f"{self._transport.namespace}.dead.{self._name}"
+            self._transport.store([Message(subject, delivery.body) for delivery in mine], connection)
 
         await self._file.transact(work, durable=True, rings=True)
 
@@ -208,8 +199,8 @@ class LiteConsumer:
                  WHERE queue = ? AND due <= ? ORDER BY due, seq LIMIT ?"""
         found = [Delivery(*row) for row in connection.execute(sql, (self._queue, now, limit))]
         sql = "UPDATE delivery SET deliveries = deliveries + 1, due = ?, member = ? WHERE queue = ? AND seq = ?"
-        leases = [(now + self._redelivery, self._member, self._queue, delivery.token) for delivery in found]
-        connection.executemany(sql, leases)
+        until = now + self._transport.capabilities.redelivery
+        connection.executemany(sql, [(until, self._member, self._queue, delivery.token) for delivery in found])
         return found
 
     async def _each(self, sql: str, deliveries: Sequence[Delivery], *values: object, rings: bool = False) -> None:
@@ -234,8 +225,8 @@ class LiteRegistry:
 
     async def put(self, key: str, value: bytes) -> None:
         """Set a key."""
-        sql, row = "INSERT INTO registry (namespace, key, value) VALUES (?, ?, ?)", (self._namespace, key, value)
-        await self._file.transact(lambda connection: connection.execute(sql, row), durable=True, rings=True)
+        sql = "INSERT INTO registry (namespace, key, value) VALUES (?, ?, ?)"
+        await self._file.execute(sql, self._namespace, key, value, durable=True, rings=True)
 
     async def get(self, key: str) -> bytes | None:
         """The last value of a key."""

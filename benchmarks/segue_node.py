@@ -1,0 +1,50 @@
+"""A process of a Segue deployment: `python segue_node.py payments|inventory|email|coordinator|observer URL FOLDER`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from children import run, until_told
+from segue_app import app
+
+from segue import compose
+from segue import config as configuration
+from segue.config import Config
+from segue.plan.projection import COORDINATOR
+from segue.wire.subjects import OBSERVER
+
+
+def settings(url: str, folder: Path) -> Config:
+    """The configuration of a deployment: a broker, and a SQLite file for each participant.
+
+    Args:
+        url: The broker.
+        folder: Where the files are.
+    """
+    flags = {
+        "transport": url,
+        "store": f"sqlite:///{folder}/{{part}}.db",
+        "journal": f"sqlite:///{folder}/journal.db",
+        "namespace": "bench",
+    }
+    return configuration.load(flags, cwd=folder, environ={})
+
+
+async def main(name: str, url: str, folder: str) -> None:
+    """Take part until told to stop."""
+    config = settings(url, Path(folder))
+    async with compose.wired(config, name) as wiring:
+        if name == COORDINATOR:
+            async with compose.coordinating(config, wiring):
+                await until_told()
+        elif name == OBSERVER:
+            async with compose.observing(config, wiring):
+                await until_told()
+        else:
+            async with compose.serve(config, wiring, app.services[name]):
+                await until_told()
+
+
+if __name__ == "__main__":
+    run(main, *sys.argv[1:])
