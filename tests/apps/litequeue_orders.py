@@ -18,6 +18,7 @@ from segue.hooks import open_journal
 from segue.plan.projection import MODES, Mode
 from segue.runtime.client import Client, client
 from segue.runtime.deploy import deploy
+from segue.runtime.serving import Wiring
 
 payments, inventory, email = Service("payments"), Service("inventory"), Service("email")
 
@@ -109,24 +110,35 @@ async def history(shop: Client, run: str) -> dict[str, Any]:
     return {"status": view.run.status, "nodes": nodes}
 
 
+async def switch(wirings: list[Wiring], mode: Mode) -> None:
+    """Deploy the flow in a mode, and wait until every part has heard of it."""
+    transport, catalog, subjects, *_ = wirings[0]
+    await deploy(transport, catalog, subjects, [(place_order.plan, mode)])
+    for wiring in wirings:
+        with anyio.fail_after(10):
+            while wiring.catalog.flows.get(place_order.name) != catalog.flow(place_order.name):
+                await wiring.catalog.changed()
+
+
 async def main(url: str) -> None:
     """Start every part, place the orders in one mode, then in the other."""
     config = Config(transport=url, store="memory://{part}", journal="memory://journal")
+    wirings: list[Wiring] = []
     async with AsyncExitStack() as stack:
 
-        async def wired(who: str) -> Any:
-            return await stack.enter_async_context(compose.wired(config, who))
+        async def wired(who: str) -> Wiring:
+            wirings.append(await stack.enter_async_context(compose.wired(config, who)))
+            return wirings[-1]
 
         await stack.enter_async_context(compose.coordinating(config, await wired("coordinator")))
         for service in app.services.values():
             await stack.enter_async_context(compose.serve(config, await wired(service.name), service))
-        wiring = await wired("observer")
-        await stack.enter_async_context(compose.observing(config, wiring))
-        wiring = await wired("client")
-        shop = await stack.enter_async_context(client(wiring, lambda: open_journal(config.journal)))
+        await stack.enter_async_context(compose.observing(config, await wired("observer")))
+        connected = client(await wired("client"), lambda: open_journal(config.journal))
+        shop = await stack.enter_async_context(connected)
         placed = {}
         for mode in MODES:
-            await deploy(wiring.transport, wiring.catalog, wiring.subjects, [(place_order.plan, mode)])
+            await switch(wirings, mode)
             placed[mode] = await place(shop, mode)
     sys.stdout.buffer.write(msgspec.json.encode(placed))
 

@@ -86,7 +86,7 @@ def user_nodes(plan: Plan) -> list[Node]:
 def run(place: Flow[..., Any], **inputs: Any) -> tuple[Any, dict[str, str]]:
     """Result and outcomes of a run: the machine with all nodes, and the steps' own code."""
     plan, services = place.plan, {service.name: service for service in (sales, money, mail)}
-    mine = [node.id for node in plan.nodes]
+    mine = frozenset(node.id for node in plan.nodes)
     state, todo = State(), [Fact(Key(ENTRY), Outcome("completed", place.encode_input(inputs)))]
     while todo:
         fact = todo.pop(0)

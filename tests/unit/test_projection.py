@@ -117,7 +117,7 @@ def test_the_mode_is_read_off_the_subject(mode, namespace) -> None:
     [
         ("orchestrated", "completed", True, False),
         ("orchestrated", "failed", True, False),
-        ("orchestrated", "skipped", False, False),
+        ("orchestrated", "skipped", True, False),
         ("orchestrated", "attempt.failed", False, False),
         ("choreographed", "completed", False, True),
         ("choreographed", "skipped", False, True),
