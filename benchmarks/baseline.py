@@ -146,4 +146,4 @@ async def main(service: str, shape: Shape, style: Style, url: str, path: str) ->
 
 
 if __name__ == "__main__":
-    run(main, *sys.argv[1:])
+    run(f"baseline-{sys.argv[1]}", main, *sys.argv[1:])

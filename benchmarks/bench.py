@@ -3,7 +3,8 @@
     python benchmarks/bench.py [--quick] [--seconds S] [--rounds N] [--in-flight N,...] [--only NAME,...]
         [--out FOLDER]
 
-Writes bench.json, bench.txt (the table and the ratios, printed too) and bench.svg.
+Writes bench.json, bench.txt (the table and the ratios, printed too) and bench.svg. Brokers and databases are kept in a
+temporary folder, so TMPDIR says which disk is measured.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def parse(arguments: list[str]) -> tuple[Settings, Path]:
     """Settings and the folder for results."""
     parser = argparse.ArgumentParser(description="Measure both modes beside hand-written services and the bare broker.")
     parser.add_argument("--quick", action="store_true", help="see that it works; the figures mean little")
-    parser.add_argument("--seconds", type=float, help="length of each window (default: 2)")
+    parser.add_argument("--seconds", type=float, help="length of each window (default: 1.5)")
     parser.add_argument("--rounds", type=int, help="rounds of each system (default: 3)")
     parser.add_argument("--in-flight", metavar="N,...", help="flows at the same time (default: 1,10,100,1000)")
     parser.add_argument("--only", default="*", metavar="NAME,...", help="systems, as patterns: 'order-*,chain-plain'")
@@ -87,12 +88,12 @@ def parse(arguments: list[str]) -> tuple[Settings, Path]:
     wanted = [name for name in names if any(fnmatch.fnmatch(name, only) for only in given.only.split(","))]
     if not wanted:
         parser.error(f"--only fits none of {', '.join(names)}")
-    seconds = given.seconds or (0.4 if given.quick else 2.0)
+    seconds = given.seconds or (0.3 if given.quick else 1.5)
     rounds = given.rounds or (1 if given.quick else 3)
     levels = QUICK_LEVELS if given.quick else LEVELS
     if given.in_flight:
         levels = dict.fromkeys(SHAPES, tuple(map(int, given.in_flight.split(","))))
-    return Settings(wanted, levels, rounds, 0.2 if given.quick else 0.7, seconds), given.out
+    return Settings(wanted, levels, rounds, 0.2 if given.quick else 0.5, seconds), given.out
 
 
 def main() -> int:
@@ -101,7 +102,7 @@ def main() -> int:
     found: dict[tuple[str, int], list[Round]] = {}
     since = time.monotonic()
     try:
-        children.run(run, settings, found)
+        children.run("driver", run, settings, found)
     except KeyboardInterrupt:
         progress("interrupted; what was measured until now:\n")
         status = 130

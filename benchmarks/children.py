@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cProfile
 import os
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -13,11 +12,14 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+from anyio.abc import Process
+
+from segue.runtime.process import settle
 
 HERE = Path(__file__).resolve().parent
 STOP_TIMEOUT = 15.0
 PROFILE = "BENCH_PROFILE"
-"""Names the environment variable with a folder: children write what cProfile saw of their event loop there, in CPU seconds."""
+"""Environment variable with a folder: every process writes what cProfile saw of its event loop, in CPU seconds."""
 
 
 class ChildFailed(Exception):
@@ -38,49 +40,52 @@ async def team(script: str, members: Mapping[str, Sequence[str]]) -> AsyncIterat
     Raises:
         ChildFailed: One ended before it was ready.
     """
-    processes: dict[str, subprocess.Popen[bytes]] = {}
+    processes: dict[str, Process] = {}
     try:
         for name, arguments in members.items():
-            processes[name] = subprocess.Popen(
-                [sys.executable, str(HERE / script), name, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,
-            )
+            command = [sys.executable, str(HERE / script), name, *arguments]
+            # A session of its own keeps Ctrl-C away from it: we end it in order.
+            processes[name] = await anyio.open_process(command, stderr=None, start_new_session=True)
         for name, process in processes.items():
             assert process.stdout is not None
-            line = await anyio.to_thread.run_sync(process.stdout.readline, abandon_on_cancel=True)
-            if line.strip() != b"ready":
-                raise ChildFailed(f"{script} {name} did not get ready; see its messages above")
+            try:
+                await process.stdout.receive()
+            except anyio.EndOfStream:
+                raise ChildFailed(f"{script} {name} did not get ready; see its messages above") from None
         yield {name: process.pid for name, process in processes.items()}
     finally:
-        for process in processes.values():
-            assert process.stdin is not None
-            process.stdin.close()
         with anyio.CancelScope(shield=True):
             for process in processes.values():
-                await anyio.to_thread.run_sync(_reap, process)
+                assert process.stdin is not None
+                await process.stdin.aclose()
+            for process in processes.values():
+                await _reap(process)
 
 
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
+async def _reap(process: Process) -> None:
+    with anyio.move_on_after(STOP_TIMEOUT):
+        await process.wait()
+    if process.returncode is None:
         process.kill()
-        process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+    await process.aclose()
 
 
 async def until_told() -> None:
     """Inside a child: say that it is ready and wait for the end."""
+    settle()
     print("ready", flush=True)
-    # The descriptor itself: the interpreter may not shut down while a thread holds the lock of `sys.stdin`.
+    # The descriptor itself: the interpreter cannot shut down while a thread holds the lock of `sys.stdin`.
     await anyio.to_thread.run_sync(os.read, 0, 1, abandon_on_cancel=True)
 
 
-def run(main: Callable[..., Awaitable[None]], *arguments: object) -> None:
-    """Run a coroutine function on uvloop, under a profiler if one is asked for."""
+def run(name: str, main: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """Run a coroutine function on uvloop.
+
+    Args:
+        name: Of this process, for its profile.
+        main: The function.
+        *arguments: Its arguments.
+    """
 
     def go() -> None:
         anyio.run(main, *arguments, backend_options={"use_uvloop": True})
@@ -92,4 +97,4 @@ def run(main: Callable[..., Awaitable[None]], *arguments: object) -> None:
     try:
         profile.runcall(go)
     finally:
-        profile.dump_stats(Path(folder) / f"{Path(sys.argv[0]).stem}-{'-'.join(sys.argv[1:2]) or 'main'}.prof")
+        profile.dump_stats(Path(folder) / f"{name}.prof")

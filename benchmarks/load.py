@@ -60,6 +60,7 @@ class _Lanes:
         self._run = run
         self._prefix = prefix
         self._started = 0
+        self._next: anyio.Event | None = None
         self.stopped = False
         self.ends: list[float] = []
         self.latencies: list[float] = []
@@ -74,6 +75,13 @@ class _Lanes:
             end = clock()
             self.ends.append(end)
             self.latencies.append(end - start)
+            if self._next is not None:
+                self._next.set()
+
+    async def end(self) -> None:
+        """Wait for the end of a flow."""
+        self._next = anyio.Event()
+        await self._next.wait()
 
 
 async def measure(system: System, in_flight: int, warm_up: float, seconds: float) -> Round:
@@ -95,12 +103,12 @@ async def measure(system: System, in_flight: int, warm_up: float, seconds: float
             for _ in range(in_flight):
                 tasks.start_soon(lanes.lane)
             await anyio.sleep(warm_up)
-            while not lanes.ends:
-                await anyio.sleep(POLL)
+            if not lanes.ends:
+                await lanes.end()
             first = len(lanes.ends)
             await anyio.sleep(seconds)
-            while len(lanes.ends) == first:
-                await anyio.sleep(POLL)
+            if len(lanes.ends) == first:
+                await lanes.end()
             last = len(lanes.ends)
             lanes.stopped = True
             waiting = (await system.meter.read()).waiting

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio.to_thread
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from segue_nats.server import HOST, NatsServer
 

@@ -12,6 +12,7 @@ from segue import compose
 from segue import config as configuration
 from segue.config import Config
 from segue.plan.projection import COORDINATOR
+from segue.runtime.process import settle
 from segue.wire.subjects import OBSERVER
 
 
@@ -37,14 +38,17 @@ async def main(name: str, url: str, folder: str) -> None:
     async with compose.wired(config, name) as wiring:
         if name == COORDINATOR:
             async with compose.coordinating(config, wiring):
+                settle()
                 await until_told()
         elif name == OBSERVER:
             async with compose.observing(config, wiring):
+                settle()
                 await until_told()
         else:
             async with compose.serve(config, wiring, app.services[name]):
+                settle()
                 await until_told()
 
 
 if __name__ == "__main__":
-    run(main, *sys.argv[1:])
+    run(f"segue-{sys.argv[1]}", main, *sys.argv[1:])

@@ -30,6 +30,7 @@ from segue.model.service import Service
 from segue.plan.projection import COORDINATOR
 from segue.runtime.observer import Observer
 from segue.runtime.participant import Participant
+from segue.runtime.process import settle
 from segue.wire.subjects import OBSERVER
 
 PROGRESS = 5.0
@@ -110,6 +111,7 @@ async def stop_signal(screen: Screen) -> AsyncIterator[anyio.Event]:
 
 async def report_until(stop: anyio.Event, screen: Screen, counters: Counters, since: float) -> None:
     """Print the counters now and then, when they changed, until the event is set."""
+    settle()  # everything is open now
     shown = counters()
     while not stop.is_set():
         with anyio.move_on_after(PROGRESS):

@@ -62,6 +62,17 @@ class Catalog:
             raise UnknownFlow(f"flow {name!r} is not deployed", f"deployed flows: {known}; see `segue deploy`")
         return self.flows[name]
 
+    async def refresh(self, name: str) -> FlowRecord:
+        """The record of a flow as it is in the registry now: following it lags a little behind.
+
+        Raises:
+            UnknownFlow: Nobody deployed it.
+        """
+        found = await self._registry.get(f"{records.FLOW}.{name}")
+        if found is not None:
+            self._take(Entry(f"{records.FLOW}.{name}", found))
+        return self.flow(name)
+
     async def plan(self, plan: str) -> Plan | None:
         """A plan by its hash: the copy here, else from the registry; None if nobody published it."""
         if plan not in self.plans:

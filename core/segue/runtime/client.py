@@ -6,6 +6,7 @@ effort, so whoever awaits a result also asks the home now and then.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
@@ -13,10 +14,11 @@ from weakref import WeakValueDictionary
 
 import anyio
 import msgspec
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 from segue.errors import (
     ConfigError,
+    InvalidInput,
     NotAccepted,
     PayloadTooLarge,
     ResultTimeout,
@@ -30,7 +32,7 @@ from segue.plan.graph import Plan
 from segue.plan.projection import MODES, Mode, holder
 from segue.ports.journal import Journal
 from segue.ports.transport import Message
-from segue.runtime.ids import check_run_id, new_run_id
+from segue.runtime.ids import check_key, check_run_id, new_run_id
 from segue.runtime.input import bind, key_of
 from segue.runtime.participant import ENVELOPE_ROOM
 from segue.runtime.serving import Wiring
@@ -42,6 +44,7 @@ from segue.wire.envelope import Ended
 from segue.wire.records import FlowRecord
 from segue.wire.requests import Accepted, Answer, Ask, Find, Found, Refused, Reply, Request, Start
 
+log = logging.getLogger("segue.client")
 R = TypeVar("R")
 
 ASK_FIRST, ASK_LAST = 2.0, 30.0
@@ -63,6 +66,14 @@ class _End:
         self.heard.set()
 
 
+class _Ear:
+    """Listening to the ends of a flow's runs; `error` set: it could not be."""
+
+    def __init__(self) -> None:
+        self.ready = anyio.Event()
+        self.error: SegueError | None = None
+
+
 class RunHandle(Generic[R]):
     """A run that was accepted, or found.
 
@@ -72,14 +83,16 @@ class RunHandle(Generic[R]):
         flow: The flow's name.
         mode: The mode that it runs in to its end.
         existing: It was there before this start.
+        home: The participant that decides its end.
     """
 
-    def __init__(self, client: Client, accepted: Accepted, flow: str, key: str, returns: Any) -> None:
+    def __init__(self, client: Client, accepted: Accepted, flow: str, key: str, home: str, returns: Any) -> None:
         self.id = accepted.run
         self.key = key
         self.flow = flow
         self.mode: Mode = "choreographed" if accepted.mode == "choreographed" else "orchestrated"
         self.existing = accepted.existing
+        self.home = home
         self._client = client
         self._returns = returns
         self._end = client.end_of(accepted.run)
@@ -96,11 +109,18 @@ class RunHandle(Generic[R]):
         Raises:
             RunFailed: A step failed and nothing caught it.
             ResultTimeout: The run has not ended in time.
+            InvalidInput: The deployed flow's value does not fit the type declared here.
         """
         ended = await self.outcome(timeout)
         if ended.status != "completed":
             raise RunFailed(f"run {self.id} of {self.flow} {ended.status}: {_causes(ended)}", f"segue where {self.id}")
-        found: R = msgspec.json.decode(ended.value, type=self._returns)
+        try:
+            found: R = msgspec.json.decode(ended.value, type=self._returns)
+        except msgspec.ValidationError as error:
+            raise InvalidInput(
+                f"the value of run {self.id} of {self.flow} does not fit its type here: {error}",
+                "the deployed flow is another one; start it by name to get plain JSON values",
+            ) from None
         return found
 
     async def outcome(self, timeout: float | None = None) -> Ended:
@@ -143,7 +163,7 @@ class Client:
         self._tasks = tasks
         self._starter = Starter(wiring, tasks)
         self._ends: WeakValueDictionary[str, _End] = WeakValueDictionary()
-        self._listening: dict[str, anyio.Event] = {}
+        self._ears: dict[str, _Ear] = {}
 
     async def start(
         self, flow: Flow[..., R] | str, *args: Any, key: str | None = None, run_id: str | None = None, **kwargs: Any
@@ -172,18 +192,20 @@ class Client:
         limit = self._wiring.transport.capabilities.max_bytes - ENVELOPE_ROOM
         if len(encoded) > limit:
             raise PayloadTooLarge(f"the input of {name} has {len(encoded):,} bytes; the transport takes {limit:,}")
-        if key is None:
-            key = key_of(plan, values)
+        key = key_of(plan, values) if key is None else check_key(key)
         run = check_run_id(run_id) if run_id else new_run_id()
         await self._listen(name)
         end = self.end_of(run)
-        start = Start(name, run, msgspec.Raw(encoded), key, self._wiring.tracing.caller())
-        reply = await self._starter.send(holder(plan, record.mode), start)
+        caller = self._wiring.tracing.caller()
+        start = Start(name, run, msgspec.Raw(encoded), key, record.plan, record.mode, caller)
+        home, reply = await self._starter.send(start)
         if isinstance(reply, Refused):
-            raise NotAccepted(reply.reason, reply.hint)
+            raise (TransportUnavailable if reply.retry else NotAccepted)(reply.reason, reply.hint)
         if not isinstance(reply, Accepted):
-            raise NotAccepted(f"{holder(plan, record.mode)} answered a start with {type(reply).__name__}")
-        handle: RunHandle[R] = RunHandle(self, reply, name, key, _returns(flow))
+            raise NotAccepted(f"{home} answered a start with {type(reply).__name__}")
+        if reply.mode != record.mode:
+            home = holder(plan, "orchestrated" if reply.mode == "orchestrated" else "choreographed")
+        handle: RunHandle[R] = RunHandle(self, reply, name, key, home, _returns(flow))
         del end  # the handle keeps it from now on
         return handle
 
@@ -204,7 +226,8 @@ class Client:
             except TransportUnavailable:
                 continue
             if isinstance(reply, Found) and reply.run:
-                return RunHandle(self, Accepted(reply.run, mode, True), name, key, _returns(flow))
+                found = Accepted(reply.run, mode, True)
+                return RunHandle(self, found, name, key, holder(plan, mode), _returns(flow))
         raise UnknownRun(f"no run of {name!r} has the key {key!r}")
 
     async def where(self, text: str) -> RunView:
@@ -237,9 +260,8 @@ class Client:
 
     async def inquire(self, run: RunHandle[Any]) -> None:
         """Ask the home whether a run has ended; what was not heard is learnt this way."""
-        plan = await self._plan(self._wiring.catalog.flow(run.flow))
         try:
-            reply = await self._ask(holder(plan, run.mode), Ask(run.id), ASK_FIRST)
+            reply = await self._ask(run.home, Ask(run.id), ASK_FIRST)
         except SegueError:
             return
         if isinstance(reply, Answer) and bytes(reply.ended) != b"null":
@@ -257,27 +279,38 @@ class Client:
         return requests.decode_replies(answer)[0]
 
     async def _listen(self, flow: str) -> None:
-        ready = self._listening.get(flow)
-        if ready is None:
-            ready = self._listening[flow] = anyio.Event()
-            await self._tasks.start(self._hear, flow)
-            ready.set()
-        await ready.wait()
+        ear = self._ears.get(flow)
+        if ear is None:
+            ear = self._ears[flow] = _Ear()
+            # Not in the caller's task: that may be cancelled, and others wait for this.
+            self._tasks.start_soon(self._hear, flow, ear)
+        await ear.ready.wait()
+        if ear.error is not None:
+            raise ear.error
 
-    async def _hear(self, flow: str, *, task_status: TaskStatus[None]) -> None:
-        async with self._wiring.transport.listen([self._wiring.subjects.ended(flow)]) as messages:
-            task_status.started()
-            async for message in messages:
-                self._ended(message)
+    async def _hear(self, flow: str, ear: _Ear) -> None:
+        try:
+            async with self._wiring.transport.listen([self._wiring.subjects.ended(flow)]) as messages:
+                ear.ready.set()
+                async for message in messages:
+                    self._ended(message)
+        except SegueError as error:
+            log.warning("cannot listen to the ends of %s: %s", flow, error.message)
+            ear.error = error
+        del self._ears[flow]
+        ear.ready.set()
 
     def _ended(self, message: Message) -> None:
         if not self._ends:
             return
-        for raw in envelope.split(message.body):
-            event = envelope.decode(raw)
-            end = self._ends.get(event.run)
-            if end is not None:
-                end.set(envelope.decode_ended(event))
+        try:
+            for raw in envelope.split(message.body):
+                event = envelope.decode(raw)
+                end = self._ends.get(event.run)
+                if end is not None:
+                    end.set(envelope.decode_ended(event))
+        except InvalidInput as error:
+            log.warning("unreadable message on %s: %s", message.subject, error.message)
 
 
 def _name(flow: Flow[..., Any] | str) -> str:

@@ -7,6 +7,8 @@ import time
 
 from segue.errors import InvalidInput
 
+LONGEST_KEY = 512
+
 _last = 0
 
 
@@ -18,6 +20,19 @@ def new_run_id() -> str:
     _last = stamp
     tail = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
     return f"{stamp >> 12:012x}7{stamp & 0xFFF:03x}{tail:016x}"
+
+
+def check_key(text: str) -> str:
+    """A business key, or "" for none.
+
+    Raises:
+        InvalidInput: It is too long, or has characters that not everybody can store or print.
+    """
+    if len(text) > LONGEST_KEY:
+        raise InvalidInput(f"a key has {len(text):,} characters", f"keys have up to {LONGEST_KEY}")
+    if text and not text.isprintable():
+        raise InvalidInput(f"the key {text!r} has characters that cannot be printed", "take another field as key")
+    return text
 
 
 def check_run_id(text: str) -> str:

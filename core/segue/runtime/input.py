@@ -12,6 +12,7 @@ from segue.machine.facts import Outcome
 from segue.machine.values import evaluate
 from segue.model.flow import Flow
 from segue.plan.graph import Plan
+from segue.runtime.ids import check_key
 
 
 def bind(flow: Flow[..., Any] | None, plan: Plan, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -48,4 +49,4 @@ def key_of(plan: Plan, values: dict[str, Any]) -> str:
     found = evaluate(plan.key, lambda _: entry)
     if not isinstance(found, str | int) or isinstance(found, bool) or found == "":
         raise InvalidInput(f"the key of {plan.flow!r} must be a text or a whole number, not {found!r}")
-    return str(found)
+    return check_key(str(found))

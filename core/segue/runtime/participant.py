@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -198,7 +199,7 @@ class Participant:
             with anyio.CancelScope() as scope:
                 self._intake.append(scope)
                 while not self.stopping:
-                    deliveries = await consumer.receive(TURN_MESSAGES)
+                    deliveries = await self.insist(partial(consumer.receive, TURN_MESSAGES))
                     self.put(*(Arrived(Ticket(delivery, consumer)) for delivery in deliveries))
                     while len(self._inbox) > INBOX_LIMIT:
                         self._drained = anyio.Event()

@@ -13,10 +13,10 @@ import msgspec
 
 from segue.errors import InvalidInput, SegueError, TransportUnavailable
 from segue.machine.facts import Fact, Key, Outcome
-from segue.plan.graph import ENTRY, EXIT
+from segue.plan.graph import ENTRY, EXIT, Plan
 from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind, Due, DueKey
-from segue.runtime.ids import check_run_id
+from segue.runtime.ids import check_key, check_run_id
 from segue.runtime.overdue import GUARD_FIRST
 from segue.runtime.work import News, RunRef, Starting, make_event, mark
 from segue.wire import envelope, requests
@@ -55,6 +55,8 @@ class Reception:
                 starts.append(Starting(request, replies, place, anyio.Event()))
             else:
                 replies[place] = await self._answer(request)
+        # Here and not in a turn, because it may have to wait for another participant.
+        starts = await self._welcome(starts)
         self._host.put(*starts)
         for start in starts:
             await start.done.wait()
@@ -64,14 +66,50 @@ class Reception:
         store = self._host.store
         try:
             if isinstance(request, Find):
-                found = await store.find(request.flow, [request.key])
-                return Found(found.get(request.key, ""))
-            entry = CellKey(request.run, ENTRY, "", 1, CellKind.OUTCOME)
+                key = check_key(request.key)
+                run = (await store.find(request.flow, [key])).get(key, "")
+                entry = CellKey(run, ENTRY, "", 1, CellKind.OUTCOME)
+                # A key whose home died before it recorded the run has no run.
+                return Found(run if run and await store.load([entry]) else "")
+            entry = CellKey(check_run_id(request.run), ENTRY, "", 1, CellKind.OUTCOME)
             cells = await store.load([entry, entry._replace(node=EXIT)])
         except SegueError as error:
             return Refused(error.message, error.hint, error.retryable)
         raw = cells.get(entry._replace(node=EXIT))
         return Answer(entry in cells, msgspec.Raw(b"null" if raw is None else raw))
+
+    async def _welcome(self, starts: list[Starting]) -> list[Starting]:
+        """The starts that may be accepted here; the others have their replies."""
+        by_flow: dict[str, list[Starting]] = defaultdict(list)
+        for item in starts:
+            if _readable(item):
+                by_flow[item.start.flow].append(item)
+        welcome: list[Starting] = []
+        for flow, group in by_flow.items():
+            try:
+                record, plan, mode = await self._at_home(flow)
+                welcome += await self._elsewhere(record, mode, holder(plan, _other(mode)), group)
+            except SegueError as error:
+                _refuse(group, error)
+        return welcome
+
+    async def _at_home(self, flow: str) -> tuple[FlowRecord, Plan, Mode]:
+        """What new runs of a flow get, if this is their home.
+
+        Raises:
+            UnknownFlow: It is not deployed.
+            TransportUnavailable: Its plan is not here yet, or this is not its home, or not any more.
+        """
+        host = self._host
+        record = host.catalog.flow(flow)
+        plan = await host.catalog.plan(record.plan)
+        if plan is None:
+            raise TransportUnavailable(f"plan {record.plan} of flow {flow!r} is not in the registry yet")
+        mode: Mode = "orchestrated" if host.name == COORDINATOR else "choreographed"
+        home = holder(plan, record.mode)
+        if home != host.name:
+            raise TransportUnavailable(f"{host.name} is not the home of flow {flow!r}", f"its home is {home}")
+        return record, plan, mode
 
     async def accept(self, turn: Turn, starts: list[Starting]) -> list[News]:
         """Bind keys and propose the entries of new runs, with their guards.
@@ -81,44 +119,44 @@ class Reception:
         by_flow: dict[str, list[Starting]] = defaultdict(list)
         for start in starts:
             by_flow[start.start.flow].append(start)
-        proposed: list[News] = []
+        proposed: dict[str, News] = {}
         for flow, group in by_flow.items():
             try:
-                proposed += await self._accept(turn, self._host.catalog.flow(flow), group)
+                await self._accept(turn, flow, group, proposed)
             except SegueError as error:
-                for start in group:
-                    start.replies[start.place] = Refused(error.message, error.hint, error.retryable)
-        return proposed
+                _refuse(group, error)
+        return list(proposed.values())
 
-    async def _accept(self, turn: Turn, record: FlowRecord, group: list[Starting]) -> list[News]:
+    async def _record(self, flow: str, group: list[Starting]) -> FlowRecord:
+        """What is deployed; looked up again if a caller knows of something else, as after a deploy just now."""
+        record = self._host.catalog.flows.get(flow)
+        if record is None or any((item.start.plan, item.start.mode) != (record.plan, record.mode) for item in group):
+            record = await self._host.insist(partial(self._host.catalog.refresh, flow))
+        return record
+
+    async def _accept(self, turn: Turn, flow: str, group: list[Starting], proposed: dict[str, News]) -> None:
         host = self._host
-        plan = await host.catalog.plan(record.plan)
-        if plan is None:
-            raise TransportUnavailable(f"plan {record.plan} of flow {record.flow!r} is not in the registry yet")
-        mode: Mode = "orchestrated" if host.name == COORDINATOR else "choreographed"
-        if holder(plan, mode) != host.name:
-            raise InvalidInput(
-                f"{host.name} is not the home of flow {record.flow!r}", f"its home is {holder(plan, mode)}"
-            )
-        group = [item for item in group if _readable(item)]
-        group = await self._elsewhere(record, mode, holder(plan, _other(mode)), group)
+        _, plan, mode = await self._at_home(flow)
         pairs = {item.start.key: item.start.run for item in group if item.start.key}
         bound = {}
         if pairs:
-            bound = await host.insist(partial(host.store.bind, record.flow, list(pairs.items())))
-        news = []
+            bound = await host.insist(partial(host.store.bind, flow, list(pairs.items())))
+        others = {run for key, run in bound.items() if run != pairs[key]}
+        turn.started |= others
+        entries = [CellKey(run, ENTRY, "", 1, CellKind.OUTCOME) for run in others]
+        there = await host.insist(partial(host.store.load, entries)) if entries else {}
         for item in group:
             start = item.start
             run = RunRef(bound.get(start.key, start.run), plan, mode, start.key)
             item.replies[item.place] = Accepted(run.id, mode, run.id != start.run)
-            if mark(run.cell(Key(ENTRY)), 0) in host.seen:
-                continue  # recorded and published by this process
+            entry = run.cell(Key(ENTRY))
+            if entry in there or mark(entry, 0) in host.seen or run.id in proposed:
+                continue  # it runs, or one of several starts at once counts
             fact = Fact(Key(ENTRY), Outcome("completed", msgspec.json.decode(start.input)))
             event = make_event(run, fact, host.source, turn.now, start.traceparent)
-            news.append(News(run, fact, event, envelope.encode(event)))
+            proposed[run.id] = News(run, fact, event, envelope.encode(event))
             guard = DueKey(run.id, EXIT, "")
             turn.due[guard] = Due(guard, turn.now.timestamp() + GUARD_FIRST, 0, b"")
-        return news
 
     async def _elsewhere(self, record: FlowRecord, mode: Mode, other: str, group: list[Starting]) -> list[Starting]:
         """After a change of mode, a key may belong to a run at the other placement; one key is one run."""
@@ -134,6 +172,8 @@ class Reception:
         try:
             answer = await self._host.transport.request(subject, requests.encode(asked), 5.0)
             replies = requests.decode_replies(answer)
+            if len(replies) != len(absent):
+                raise InvalidInput(f"{len(absent)} questions, {len(replies)} answers")
         except (TransportUnavailable, InvalidInput) as error:
             log.warning("cannot ask %s for keys of %s: %s", other, record.flow, error.message)
             replies = [
@@ -145,7 +185,7 @@ class Reception:
                 for _ in absent
             ]
         settled = set()
-        for item, reply in zip(absent, replies, strict=False):
+        for item, reply in zip(absent, replies, strict=True):
             if isinstance(reply, Found) and reply.run:
                 item.replies[item.place] = Accepted(reply.run, _other(mode), True)
                 settled.add(id(item))
@@ -158,13 +198,20 @@ class Reception:
 def _readable(item: Starting) -> bool:
     """Whether a start can be read; if not, it is refused before anything changes."""
     try:
-        check_run_id(item.start.run)
+        check_key(item.start.key)
+        if check_run_id(item.start.run) != item.start.run:
+            raise InvalidInput(f"run id {item.start.run!r} is not written as 32 hex digits")
         if not isinstance(msgspec.json.decode(item.start.input), dict):
             raise InvalidInput("the input is not an object of the flow's parameters")
     except (InvalidInput, msgspec.MsgspecError) as error:
         item.replies[item.place] = Refused(f"bad start of {item.start.flow!r}: {error}")
         return False
     return True
+
+
+def _refuse(group: list[Starting], error: SegueError) -> None:
+    for item in group:
+        item.replies[item.place] = Refused(error.message, error.hint, error.retryable)
 
 
 def _other(mode: Mode) -> Mode:

@@ -30,7 +30,7 @@ import msgspec
 from segue.errors import OutcomeConflict, SegueError
 from segue.machine.facts import Await, Cause, Effect, Fact, Failure, Invoke, Key, Outcome, Record, Repeat, State
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, joins, wanted
-from segue.plan.graph import EXIT
+from segue.plan.graph import ENTRY, EXIT
 from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
 from segue.runtime.outbox import Outbox
 from segue.runtime.work import (
@@ -83,6 +83,7 @@ class Turn:
         self.broken: list[tuple[Ticket, str]] = []
         self.seen: list[Mark] = []
         self.ended: list[tuple[RunRef, Event]] = []
+        self.started: set[str] = set()
 
     # The phases.
 
@@ -134,6 +135,8 @@ class Turn:
         recorded = []
         for news in proposed:
             raw = lost.get(news.cell)
+            if raw is not None and news.fact.key.node == ENTRY and news.run.id in self.started:
+                continue  # somebody else has started it, and its guard sees that it gets going
             found = news if raw is None else await self._winner(news, raw)
             if found is not None:
                 found.tickets, found.recorded = news.tickets, True

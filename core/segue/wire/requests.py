@@ -15,13 +15,16 @@ from segue.errors import InvalidInput
 class Start(msgspec.Struct, frozen=True, omit_defaults=True, tag="start"):
     """Start a run of the flow's newest plan; the same key (or run id) again gives the same run.
 
-    `input` is an object of the flow's parameters; `run` is 32 hex digits of a UUIDv7, minted by the caller.
+    `input` is an object of the flow's parameters; `run` is 32 hex digits of a UUIDv7, minted by the caller. `plan` and
+    `mode` are what the caller believes to be deployed: where the home believes otherwise, it looks again.
     """
 
     flow: str
     run: str
     input: msgspec.Raw
     key: str = ""
+    plan: str = ""
+    mode: str = ""
     traceparent: str = ""
 
 
