@@ -139,8 +139,9 @@ async def main(service: str, shape: Shape, style: Style, url: str, path: str) ->
     done, _ = await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    # Closing ends also a fetch that has swallowed its cancellation.
     await connection.close()
+    await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
 

@@ -27,6 +27,7 @@ from systems import SHAPES, VARIANTS, system
 
 LEVELS = {"order": (1, 10, 100, 1000), "chain": (1, 100, 1000)}
 QUICK_LEVELS = {"order": (1, 100), "chain": (100,)}
+QUICK_ONLY = "order-choreographed*,order-orchestrated,*-plain,order-broker,chain-choreographed,chain-orchestrated"
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -81,11 +82,12 @@ def parse(arguments: list[str]) -> tuple[Settings, Path]:
     parser.add_argument("--seconds", type=float, help="length of each window (default: 1.5)")
     parser.add_argument("--rounds", type=int, help="rounds of each system (default: 3)")
     parser.add_argument("--in-flight", metavar="N,...", help="flows at the same time (default: 1,10,100,1000)")
-    parser.add_argument("--only", default="*", metavar="NAME,...", help="systems, as patterns: 'order-*,chain-plain'")
+    parser.add_argument("--only", metavar="NAME,...", help="systems, as patterns: 'order-*,chain-plain'")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER", help="where the results go")
     given = parser.parse_args(arguments)
+    only = given.only or (QUICK_ONLY if given.quick else "*")
     names = [f"{shape}-{variant}" for shape in SHAPES for variant in VARIANTS]
-    wanted = [name for name in names if any(fnmatch.fnmatch(name, only) for only in given.only.split(","))]
+    wanted = [name for name in names if any(fnmatch.fnmatch(name, part) for part in only.split(","))]
     if not wanted:
         parser.error(f"--only fits none of {', '.join(names)}")
     seconds = given.seconds or (0.3 if given.quick else 1.5)
@@ -93,7 +95,7 @@ def parse(arguments: list[str]) -> tuple[Settings, Path]:
     levels = QUICK_LEVELS if given.quick else LEVELS
     if given.in_flight:
         levels = dict.fromkeys(SHAPES, tuple(map(int, given.in_flight.split(","))))
-    return Settings(wanted, levels, rounds, 0.2 if given.quick else 0.5, seconds), given.out
+    return Settings(wanted, levels, rounds, 0.1 if given.quick else 0.5, seconds), given.out
 
 
 def main() -> int:

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import nats
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, StorageType, StreamConfig
 
 STREAM = "flows"
@@ -142,7 +141,7 @@ async def _fetched(connection: Any, durable: str) -> AsyncIterator[list[Any]]:
     while True:
         try:
             messages = await pull.fetch(FETCH, timeout=5)
-        except (NatsTimeout, TimeoutError):
+        except TimeoutError:
             continue
         yield messages
 

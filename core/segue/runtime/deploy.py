@@ -1,8 +1,9 @@
-"""Deploying: a plan is checked against the contracts, then filters are widened, then it is announced.
+"""Deploying: a plan is checked against the contracts and published, then filters are widened, then it is announced.
 
-The order matters: the durables' filters hold the new plan's subjects before any run of it can begin, and nothing
-earlier matters to a new plan. Filters are the union over all published plans, so runs of old plans end on theirs. Only
-deploying sets filters; two deploys at the same time look again after announcing, so the later includes the earlier.
+The order matters: the durables' filters hold the new plan's subjects before any run of it can begin, and nothing earlier
+matters to a new plan. Filters are the union over all published plans, so runs of old plans end on theirs. Only deploying
+sets filters. Of two deploys at the same time each publishes before it sets filters, and looks again afterwards, so
+whoever sets them last has seen the other's plans.
 """
 
 from __future__ import annotations
@@ -61,16 +62,18 @@ async def deploy(
         ContractMismatch: A plan does not fit what a running service offers.
     """
     unknown = [check(plan, catalog) for plan, _ in flows]
-    await _widen(transport, catalog, subjects, [plan for plan, _ in flows])
+    plans = [plan for plan, _ in flows]
+    for plan in plans:
+        await catalog.publish(plan)
+    await _widen(transport, subjects, plans)
     done = []
     for (plan, mode), missing in zip(flows, unknown, strict=True):
         before = catalog.flows.get(plan.flow)
-        await catalog.publish(plan)
         await catalog.announce(_record(plan.flow, plan.hash, mode, key_lifetime, before))
         done.append(
             Deployed(plan.flow, plan.hash, mode, before.plan if before else "", before.mode if before else "", missing)
         )
-    await _widen(transport, catalog, subjects, [plan for plan, _ in flows])
+    await _widen(transport, subjects, plans)
     return done
 
 
@@ -108,15 +111,23 @@ def check(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     return tuple(report.unknown)
 
 
-async def _widen(transport: Transport, catalog: Catalog, subjects: Subjects, new: Sequence[Plan]) -> None:
-    plans = {plan.hash: plan for plan in (*catalog.plans.values(), *new)}
+async def _widen(transport: Transport, subjects: Subjects, new: Sequence[Plan]) -> None:
+    """Set filters from what the registry says now, until it says nothing new: somebody else may deploy meanwhile."""
+    services = sorted({service for plan in new for service in plan.index.services})
     for name in (COORDINATOR, OBSERVER):
         await transport.declare(Group("events", name, subjects.events_of(name)))
-    for service in sorted({service for plan in new for service in plan.index.services}):
-        heard = {pattern for plan in plans.values() for pattern in subjects.heard(plan, service)}
-        if heard:
-            await transport.declare(Group("events", service, tuple(sorted(heard))))
+    for service in services:
         await transport.declare(Group("commands", service, subjects.commands_of(service)))
+    plans: set[str] = set()
+    while True:
+        async with Catalog(transport.registry).following() as fresh:
+            if fresh.plans.keys() <= plans:
+                return
+            plans = set(fresh.plans)
+        for service in services:
+            heard = {pattern for plan in fresh.plans.values() for pattern in subjects.heard(plan, service)}
+            if heard:
+                await transport.declare(Group("events", service, tuple(sorted(heard))))
 
 
 def _record(flow: str, plan: str, mode: Mode, key_lifetime: float, before: FlowRecord | None) -> FlowRecord:
