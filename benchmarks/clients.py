@@ -17,6 +17,9 @@ from nats.js.api import AckPolicy, ConsumerConfig, StorageType, StreamConfig
 
 STREAM = "flows"
 FETCH = 200
+PATIENCE = 3600.0
+"""Seconds of a fetch. A fetch that times out may leave a request behind, which takes a message away from the next one
+and stalls it; so none should while other systems have their turns."""
 STANDING = 1000
 MAX_PENDING = 20_000
 OUTSTANDING = 4_000
@@ -139,11 +142,7 @@ class LeanPublisher:
 async def _fetched(connection: Any, durable: str) -> AsyncIterator[list[Any]]:
     pull = await connection.jetstream().pull_subscribe_bind(durable, STREAM)
     while True:
-        try:
-            messages = await pull.fetch(FETCH, timeout=5)
-        except TimeoutError:
-            continue
-        yield messages
+        yield await pull.fetch(FETCH, timeout=PATIENCE)
 
 
 async def _standing(connection: Any, durable: str) -> AsyncIterator[list[Any]]:

@@ -16,6 +16,8 @@ from meter import Counters, Meter
 
 DRAIN_TIMEOUT = 60.0
 POLL = 0.05
+WARM_FLOWS = 20
+"""At least so many flows end before a window."""
 
 RunFlow = Callable[[str], Awaitable[None]]
 """Runs the flow of a name from start to end."""
@@ -103,7 +105,7 @@ async def measure(system: System, in_flight: int, warm_up: float, seconds: float
             for _ in range(in_flight):
                 tasks.start_soon(lanes.lane)
             await anyio.sleep(warm_up)
-            if not lanes.ends:
+            while len(lanes.ends) < WARM_FLOWS:
                 await lanes.end()
             first = len(lanes.ends)
             await anyio.sleep(seconds)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import segue_memory.store
 import segue_memory.transport
 
-from segue.errors import StoreUnavailable, TransportError, TransportUnavailable
+from segue.errors import StoreError, StoreUnavailable, TransportError, TransportUnavailable
 from segue.hooks import adapters
 from segue.ports.store import StateStore
 from segue.ports.transport import Consumer, Message, Transport
@@ -41,11 +41,13 @@ class Faulty:
 
 
 class FaultyStore(Faulty):
-    """`down`: nothing happened; `lost`: it did, and the answer was lost."""
+    """`down`: nothing happened; `lost`: it did, and the answer was lost; `broken`: a load that fails a whole turn."""
 
     async def load(self, keys: Any) -> Any:
         if self._chance.of("down"):
             raise StoreUnavailable("faulty: down")
+        if self._chance.of("broken"):
+            raise StoreError("faulty: broken")
         return await self._inner.load(keys)
 
     async def commit(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,7 +1,7 @@
 """Deploying: a plan is checked against the contracts and published, then filters are widened, then it is announced.
 
-The order matters: the durables' filters hold the new plan's subjects before any run of it can begin, and nothing earlier
-matters to a new plan. Filters are the union over all published plans, so runs of old plans end on theirs. Only deploying
+The order matters: the durables' filters hold the new plan's subjects before any run of it can begin; nothing earlier
+matters to a new plan. Filters are the union over all published plans: runs of old plans end on theirs. Only deploying
 sets filters. Of two deploys at the same time each publishes before it sets filters, and looks again afterwards, so
 whoever sets them last has seen the other's plans.
 """

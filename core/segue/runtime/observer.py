@@ -59,7 +59,10 @@ class Observer:
         while True:
             deliveries = await consumer.receive(BATCH_MESSAGES)
             with anyio.CancelScope(shield=True):
-                await self._take(consumer, deliveries)
+                try:
+                    await self._take(consumer, deliveries)
+                except SegueError as error:
+                    log.warning("deliveries were not acknowledged and come again: %s", error.message)
 
     async def _take(self, consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
         entries: list[JournalEntry] = []
@@ -82,13 +85,14 @@ class Observer:
                 log.error("unreadable event on %s: %s", delivery.subject, error.message)
                 await consumer.discard([delivery], error.message)
         try:
-            await self._journal.append(entries, runs, await self._fresh(plans))
+            fresh = await self._fresh(plans)
+            await self._journal.append(entries, runs, fresh)
         except SegueError as error:
             log.warning("the journal cannot be written: %s", error.message)
             await consumer.retry(readable, 1.0)
             await anyio.sleep(0.5)
             return
-        self._plans |= plans
+        self._plans.update(name for name, _ in fresh)
         self.written += len(entries)
         await consumer.ack(readable)
 

@@ -69,6 +69,8 @@ class DueRows:
             now = time.time()
             if now >= self._next:
                 self._next = 0.0
+            if host.stopping:
+                continue
             try:
                 rows = await host.store.claim(now, LEASE, CLAIM, host.replica)
             except SegueError as error:
@@ -91,12 +93,12 @@ class DueRows:
             if clock - job.since < PARK_AFTER or clock - job.parked_at < LEASE / 3:
                 continue
             job.parked_at = clock
-            if DueKey(job.run.id, *job.key) in turn.after:
+            if DueKey(job.run.id, *job.key) in turn.draft.after:
                 continue
-            turn.park(job, time.time() + LEASE)
+            turn.draft.park(job, time.time() + LEASE)
             for ticket in job.tickets:
                 ticket.holds -= 1
-                turn.held.append(ticket)
+                turn.draft.held.append(ticket)
             job.tickets = ()
 
     async def read(self, turn: Turn, rows: list[Due]) -> list[News]:
@@ -117,7 +119,7 @@ class DueRows:
                 jobs.append(job)
         if jobs:
             repeated = await self._host.reader.launch(turn, jobs)
-            turn.after += [DueKey(item.run.id, *item.fact.key) for item in repeated]
+            turn.draft.after += [DueKey(item.run.id, *item.fact.key) for item in repeated]
             news += repeated
         return news
 
@@ -134,7 +136,7 @@ class DueRows:
             raw = ended or found.get(entry)
             attempt = row.attempt + 1
             if raw is None:
-                turn.after.append(row.key)  # bound, but never accepted
+                turn.draft.after.append(row.key)  # bound, but never accepted
                 continue
             event = msgspec.structs.replace(envelope.decode(raw), redrive=attempt)
             try:
@@ -145,14 +147,14 @@ class DueRows:
             item = turn.news(run, event, envelope.encode(event))
             if item is not None:
                 item.recorded = True
-                turn.publish(item)
+                turn.draft.publish(item)
             if ended is not None or item is None:
-                turn.after.append(row.key)  # recorded, but perhaps not published before a crash
+                turn.draft.after.append(row.key)  # recorded, but perhaps not published before a crash
                 continue
             log.info("run %s of %s is overdue: repeating its start (%d)", run.id, event.flow, attempt)
             news.append(item)
             pause = min(GUARD_FIRST * 2**attempt, GUARD_LAST)
-            turn.due[row.key] = Due(row.key, turn.now.timestamp() + pause, attempt, b"")
+            turn.draft.due[row.key] = Due(row.key, turn.draft.now.timestamp() + pause, attempt, b"")
         return news
 
     def _pause(self) -> float:

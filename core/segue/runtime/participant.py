@@ -21,10 +21,13 @@ from anyio.abc import TaskGroup
 
 from segue.errors import SegueError
 from segue.hooks import plugins
+from segue.machine.facts import Fact, Key
+from segue.plan.graph import ENTRY
 from segue.ports.store import CellKey, DueKey, StateStore
 from segue.ports.tracing import NoTracing, RunSpan, Tracing
 from segue.ports.transport import Channel, Transport
 from segue.runtime.catalog import Catalog
+from segue.runtime.lately import Lately
 from segue.runtime.overdue import DueRows
 from segue.runtime.reader import Reader
 from segue.runtime.reception import Reception
@@ -48,6 +51,12 @@ INBOX_LIMIT = 2_000
 
 GRACE = 10.0
 """Seconds that running calls have to finish when a participant stops; what does not is handed back."""
+
+SEEN, FACTS = 50_000, 4_000
+"""How many facts this process remembers to have handled, and how many values of facts that feed joins here."""
+
+POISONOUS = 5
+"""Deliveries after which a message whose turn always fails goes to the dead letters."""
 
 ENVELOPE_ROOM = 4_096
 """Bytes of a message that are kept for the envelope."""
@@ -89,7 +98,8 @@ class Participant:
         self.max_event = transport.capabilities.max_bytes - ENVELOPE_ROOM
         self.running: dict[CellKey, Job] = {}
         self.done: list[DueKey] = []
-        self.seen = Seen()
+        self.seen: Lately[Mark, None] = Lately(SEEN)
+        self.facts: Lately[CellKey, tuple[Fact, Event, bytes]] = Lately(FACTS)
         self.counts = Counts()
         self.reader = Reader(self)
         self.reception = Reception(self)
@@ -147,17 +157,35 @@ class Participant:
             await anyio.sleep(pause)
             pause = min(pause * 2, 5.0)
 
-    def report(self, run: RunRef, event: Event) -> None:
-        """A run has ended here: its root span, and the hook."""
-        if isinstance(self.tracing, NoTracing) and not self._observed:
+    async def report(self, ended: list[tuple[RunRef, Event]]) -> None:
+        """Runs have ended here: their root spans, and the hook."""
+        traced = not isinstance(self.tracing, NoTracing)
+        if not ended or not (traced or self._observed):
             return
-        ended = envelope.decode_ended(event)
-        error = "; ".join(f"{cause.node}: {cause.error.message}" for cause in ended.causes if cause.error)
-        started = int(run.id[:12], 16) / 1000
-        span = RunSpan(run.id, event.flow, run.key, run.mode, ended.status, error, started, event.time.timestamp(), "")
-        self.tracing.run(span)
-        if self._observed:
-            plugins().hook.segue_run_ended(flow=event.flow, run=run.id, key=run.key, status=ended.status)
+        entries = await self._entries([run for run, _ in ended]) if traced else {}
+        for run, event in ended:
+            found = envelope.decode_ended(event)
+            if traced:
+                error = "; ".join(f"{cause.node}: {cause.error.message}" for cause in found.causes if cause.error)
+                started, over = int(run.id[:12], 16) / 1000, event.time.timestamp()
+                caller = entries[run.id].traceparent if run.id in entries else ""
+                self.tracing.run(
+                    RunSpan(run.id, event.flow, run.key, run.mode, found.status, error, started, over, caller)
+                )
+            if self._observed:
+                try:
+                    plugins().hook.segue_run_ended(flow=event.flow, run=run.id, key=run.key, status=found.status)
+                except Exception:
+                    log.exception("a plugin failed in segue_run_ended")
+
+    async def _entries(self, runs: Iterable[RunRef]) -> dict[str, Event]:
+        """The `started` events of runs; tracing must not hold up anything, so those that cannot be had are left out."""
+        try:
+            found = await self.store.load([run.cell(Key(ENTRY)) for run in runs])
+        except SegueError as error:
+            log.warning("%s: %s; spans do without their callers", self.name, error.message)
+            return {}
+        return {key.run: envelope.decode(raw) for key, raw in found.items()}
 
     async def _turns(self) -> None:
         while True:
@@ -169,28 +197,49 @@ class Participant:
             try:
                 await Turn(self).run(batch)
             except Exception:
-                log.exception("%s: a turn failed; its inputs are handed back", self.name)
-                await self._hand_back(batch)
+                log.exception("%s: a turn failed; its inputs are taken one by one", self.name)
+                for item in batch:
+                    await self._alone(item)
             if self.stopping and not self.running and not self._inbox:
                 self._quiet.set()
 
-    async def _hand_back(self, batch: Iterable[Input]) -> None:
-        for item in batch:
-            if isinstance(item, Starting):
-                item.replies[item.place] = Refused("the start failed; see the log of the home", retry=True)
-                item.done.set()
-            tickets: tuple[Ticket, ...] = ()
-            if isinstance(item, Arrived):
-                tickets = (item.ticket,)
-            elif isinstance(item, Returned):
-                tickets = item.job.tickets
-            for ticket in tickets:
-                try:
+    async def _alone(self, item: Input) -> None:
+        """Take one input in a turn of its own, so that whatever is wrong with it holds up nobody."""
+        try:
+            await Turn(self).run([item])
+        except Exception as error:
+            log.warning("%s: handed back after %s: %s", self.name, type(error).__name__, error)
+            await self._hand_back(item, f"{type(error).__name__}: {error}")
+
+    async def _hand_back(self, item: Input, reason: str) -> None:
+        tickets: tuple[Ticket, ...] = ()
+        if isinstance(item, Starting):
+            item.replies[item.place] = Refused("the start failed; see the log of the home", retry=True)
+            item.done.set()
+        elif isinstance(item, Arrived):
+            tickets = (item.ticket,)
+        elif isinstance(item, Returned):
+            tickets = item.job.tickets
+        for ticket in tickets:
+            try:
+                if isinstance(item, Arrived) and ticket.delivery.deliveries >= POISONOUS:
+                    await ticket.consumer.discard([ticket.delivery], reason)
+                else:
                     await ticket.consumer.retry([ticket.delivery], 1.0)
-                except SegueError as error:
-                    log.warning("%s: %s", self.name, error.message)
+            except SegueError as error:
+                log.warning("%s: %s", self.name, error.message)
 
     async def _receive(self, channel: Channel) -> None:
+        while True:
+            try:
+                await self._consume(channel)
+            except SegueError as error:
+                if not error.retryable:
+                    raise
+                log.warning("%s: %s; joining again", self.name, error.message)
+            await anyio.sleep(1.0)
+
+    async def _consume(self, channel: Channel) -> None:
         while await self.transport.backlog(channel, self.name) is None:
             # Deploying declares the group; until then nothing is addressed to this participant.
             with anyio.move_on_after(5.0):
@@ -216,6 +265,8 @@ class Participant:
     async def _drain(self) -> None:
         self.put(Tick())
         await self._quiet.wait()
+        if self.done:
+            await self.insist(partial(self.store.commit, done=self.done))
 
 
 class Counts:
@@ -225,25 +276,3 @@ class Counts:
 
     def __init__(self) -> None:
         self.events = self.calls = self.started = self.ended = 0
-
-
-class Seen:
-    """Facts that this process has handled, with their redrive number: two generations, so that memory stays bounded.
-
-    Only saves work: a fact that was forgotten is looked up in the store.
-    """
-
-    SIZE = 50_000
-
-    def __init__(self) -> None:
-        self._young: set[Mark] = set()
-        self._old: set[Mark] = set()
-
-    def __contains__(self, fact: Mark) -> bool:
-        return fact in self._young or fact in self._old
-
-    def add(self, facts: Iterable[Mark]) -> None:
-        """Remember facts."""
-        self._young.update(facts)
-        if len(self._young) > self.SIZE:
-            self._old, self._young = self._young, set()

@@ -39,13 +39,13 @@ class Reader:
         for ticket in (item.ticket for item in arrived):
             trouble = await self._read(turn, ticket, news, jobs)
             if trouble is None:
-                turn.held.append(ticket)
+                turn.draft.held.append(ticket)
             elif isinstance(trouble, InvalidInput):
                 log.error("unreadable message on %s: %s", ticket.delivery.subject, trouble.message)
-                turn.broken.append((ticket, trouble.message))
+                turn.draft.broken.append((ticket, trouble.message))
             else:
                 log.warning("message on %s handed back: %s", ticket.delivery.subject, trouble)
-                turn.unknown.append(ticket)
+                turn.draft.unknown.append(ticket)
         if jobs:
             news += await self.launch(turn, jobs)
         return news
@@ -78,7 +78,7 @@ class Reader:
             raw = found.get(job.cell)
             if raw is None:
                 if job.due or job.parking not in found:
-                    turn.job(job)
+                    turn.draft.job(job)
                 continue
             event = envelope.decode(raw)
             if job.redrive:
@@ -88,7 +88,7 @@ class Reader:
             item = turn.news(job.run, event, raw, job.tickets)
             if item is not None:
                 item.recorded = True
-                turn.publish(item)
+                turn.draft.publish(item)
                 news.append(item)
         return news
 
@@ -139,5 +139,5 @@ class Reader:
         for down in run.plan.index.downs[fact.key.node]:
             job = self._host.running.get(run.cell(Key(down, fact.key.tag), fact.revision))
             if job is not None:
-                turn.job(Job(run, job.key, job.revision, job.args, job.inputs, (ticket,)))
+                turn.draft.job(Job(run, job.key, job.revision, job.args, job.inputs, (ticket,)))
         return None

@@ -153,10 +153,10 @@ class Reception:
             if entry in there or mark(entry, 0) in host.seen or run.id in proposed:
                 continue  # it runs, or one of several starts at once counts
             fact = Fact(Key(ENTRY), Outcome("completed", msgspec.json.decode(start.input)))
-            event = make_event(run, fact, host.source, turn.now, start.traceparent)
+            event = make_event(run, fact, host.source, turn.draft.now, start.traceparent)
             proposed[run.id] = News(run, fact, event, envelope.encode(event))
             guard = DueKey(run.id, EXIT, "")
-            turn.due[guard] = Due(guard, turn.now.timestamp() + GUARD_FIRST, 0, b"")
+            turn.draft.due[guard] = Due(guard, turn.draft.now.timestamp() + GUARD_FIRST, 0, b"")
 
     async def _elsewhere(self, record: FlowRecord, mode: Mode, other: str, group: list[Starting]) -> list[Starting]:
         """After a change of mode, a key may belong to a run at the other placement; one key is one run."""

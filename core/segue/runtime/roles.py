@@ -85,8 +85,8 @@ class CoordinatorRole:
         """Send commands; the deliveries behind them need not wait for the results."""
         for job in jobs:
             node = job.run.plan.index.nodes[job.key.node]
-            call = job.call(turn.host.source, turn.now)
-            turn.outbox.call(node.owner, node.step, envelope.encode(call))
+            call = job.call(turn.host.source, turn.draft.now)
+            turn.draft.outbox.call(node.owner, node.step, envelope.encode(call))
             for ticket in job.tickets:
                 ticket.holds -= 1
 

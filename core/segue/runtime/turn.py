@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,21 +28,19 @@ import msgspec
 
 from segue.errors import OutcomeConflict, SegueError
 from segue.machine.facts import Await, Cause, Effect, Fact, Failure, Invoke, Key, Outcome, Record, Repeat, State
-from segue.machine.step import LOADED_JOIN, decide, hear, inputs, joins, wanted
+from segue.machine.step import LOADED_JOIN, decide, hear, inputs, wanted
 from segue.plan.graph import ENTRY, EXIT
-from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
-from segue.runtime.outbox import Outbox
+from segue.ports.store import CellKey, CellKind, DueKey, Join
+from segue.runtime.draft import Draft
 from segue.runtime.work import (
     Arrived,
     Input,
     Job,
-    Mark,
     News,
     Overdue,
     Returned,
     RunRef,
     Starting,
-    Ticket,
     Tickets,
     View,
     make_event,
@@ -68,21 +65,10 @@ class Turn:
 
     def __init__(self, host: Participant) -> None:
         self.host = host
-        self.now = datetime.now(UTC)
-        self.outbox = Outbox(host.subjects, host.transport.capabilities.max_bytes)
+        self.draft = Draft(host)
         self.views: dict[str, View] = {}
-        self.cells: dict[CellKey, Cell] = {}
-        self.due: dict[DueKey, Due] = {}
-        self.done: list[DueKey] = []
-        self.after: list[DueKey] = []
-        self.jobs: dict[CellKey, Job] = {}
         self.counted: set[CellKey] = set()
         self.complete: set[Join] = set()
-        self.held: list[Ticket] = []
-        self.unknown: list[Ticket] = []
-        self.broken: list[tuple[Ticket, str]] = []
-        self.seen: list[Mark] = []
-        self.ended: list[tuple[RunRef, Event]] = []
         self.started: set[str] = set()
 
     # The phases.
@@ -90,7 +76,7 @@ class Turn:
     async def run(self, batch: Sequence[Input]) -> None:
         """Take a batch of inputs through all phases; when this returns, its effects are recorded and published."""
         host = self.host
-        self.done, host.done = host.done, []
+        self.draft.done, host.done = host.done, []
         starts = [item for item in batch if isinstance(item, Starting)]
         finished = [item for item in batch if isinstance(item, Returned)]
         proposed = await host.reception.accept(self, starts) if starts else []
@@ -101,12 +87,13 @@ class Turn:
         host.overdue.park(self)
         await self._derive(news)
         await self._commit()
-        host.role.launch(self, list(self.jobs.values()))
-        messages = self.outbox.messages()
+        host.role.launch(self, list(self.draft.jobs.values()))
+        messages = self.draft.outbox.messages()
         if messages:
             await host.insist(partial(host.transport.publish, messages))
         self._published(finished, starts)
-        await self._settle()
+        await self.draft.settle()
+        await host.report([(run, event) for run, event, _ in self.draft.ended])
 
     def _results(self, finished: Iterable[Returned]) -> list[News]:
         """What finished calls propose to record; a failed attempt that another one follows gets a due row instead."""
@@ -114,13 +101,13 @@ class Turn:
         for item in finished:
             job = item.job
             self.host.running.pop(job.cell, None)
-            event = result_event(item, self.host.source, self.now)
+            event = result_event(item, self.host.source, self.draft.now)
             if item.retry_at:
-                self.outbox.event(job.run.mode, event.flow, event.node, item.kind, envelope.encode(event))
-                self.park(job, item.retry_at)
+                self.draft.outbox.event(job.run.mode, event.flow, event.node, item.kind, envelope.encode(event))
+                self.draft.park(job, item.retry_at)
                 continue
             if job.due:
-                self.after.append(DueKey(job.run.id, *job.key))
+                self.draft.after.append(DueKey(job.run.id, *job.key))
             result = self.news(job.run, event, envelope.encode(event), job.tickets)
             if result is not None:
                 found.append(result)
@@ -129,7 +116,7 @@ class Turn:
     async def _record(self, proposed: list[News]) -> list[News]:
         """Commit what rests on the world outside; what counts is what is recorded now, whoever recorded it."""
         for news in proposed:
-            self.cells[news.cell] = self.cell(news)
+            self.draft.keep(news)
         lost = await self._commit(LOADED_JOIN + 1)
         self.counted = {news.cell for news in proposed} - lost.keys()
         recorded = []
@@ -140,7 +127,7 @@ class Turn:
             found = news if raw is None else await self._winner(news, raw)
             if found is not None:
                 found.tickets, found.recorded = news.tickets, True
-                self.publish(found)
+                self.draft.publish(found)
                 recorded.append(found)
         return recorded
 
@@ -162,18 +149,13 @@ class Turn:
             asked: dict[CellKey, View] = {}
             fresh: dict[str, list[News]] = {}
             for item in news:
-                self.seen.append(item.mark)
+                self.draft.seen.append(item.mark)
                 view = self.view(item.run)
                 if item.recorded and not item.run.plan.index.fed(view.mine)[item.fact.key.node]:
                     continue
                 view.hear(item)
                 fresh.setdefault(item.run.id, []).append(item)
-                for key in wanted(item.run.plan, item.fact.key, view.mine):
-                    if key not in view.known and key not in view.news:
-                        view.known[key] = None
-                        asked[item.run.cell(key, item.fact.revision)] = view
-                if self.host.role.executes:
-                    asked |= self._parkings(view, item)
+                self._ask(view, item, asked)
             await self._load(asked)
             news = []
             for run, items in fresh.items():
@@ -189,7 +171,7 @@ class Turn:
         view.outcomes = dict(state.outcomes)
         for item in items:
             if not item.recorded and item.fact.key.node in view.mine:
-                self._keep(item)
+                self.draft.keep(item)
         redrive = max(item.redrive for item in items)
         found = [self._act(view, effect, redrive) for effect in effects]
         return [news for news in found if news is not None]
@@ -204,11 +186,25 @@ class Turn:
             The recorded values of cells that were there before.
         """
         lost: dict[CellKey, bytes] = {}
-        while self.cells or self.due or self.done:
-            cells, due, done = list(self.cells.values()), list(self.due.values()), self.done
-            self.cells, self.due, self.done = {}, {}, []
+        draft = self.draft
+        while draft.cells or draft.due or draft.done:
+            written, due, done = draft.cells, list(draft.due.values()), draft.done
+            draft.cells, draft.due, draft.done = {}, {}, []
+            cells = [cell for cell, _ in written.values()]
+            for cell, news in written.values():
+                if cell.joins and news is not None:
+                    self.view(news.run)  # where a join that it completes is decided
             result = await self.host.insist(partial(self.host.store.commit, cells, due=due, done=done))
             lost |= result.lost
+            self.host.facts.add(
+                (cell.key, (news.fact, news.event, news.raw))
+                for cell, news in written.values()
+                if cell.joins and news is not None and cell.key not in result.lost
+            )
+            # Another replica may have ended a run at the same time.
+            self.draft.ended = [
+                item for item in self.draft.ended if result.lost.get(item[0].cell(Key(EXIT)), item[2]) == item[2]
+            ]
             # What was there before counts no more, here or in a commit whose answer was lost: its joins are asked for.
             again = {join for cell in cells if cell.key in result.lost for join in cell.joins} - result.tallies.keys()
             tallies = result.tallies
@@ -258,7 +254,7 @@ class Turn:
                     return self._decided(view, Fact(key, refusal, revision), redrive)
                 job.redrive = redrive
                 if key not in view.parked:
-                    self.job(job)
+                    self.draft.job(job)
             case Record(fact):
                 return self._decided(view, fact, redrive)
             case Repeat(key, revision):
@@ -279,21 +275,21 @@ class Turn:
     def _decided(self, view: View, fact: Fact, redrive: int) -> News:
         """Record a decision, publish it if somebody hears it, and close the run with its exit."""
         run = view.run
-        event = make_event(run, fact, self.host.source, self.now)
+        event = make_event(run, fact, self.host.source, self.draft.now)
         raw = envelope.encode(event)
         if len(raw) > self.host.max_event and fact.outcome.kind == "completed":
             error = Failure("PayloadTooLarge", f"the value of {fact.key.node} has {len(raw):,} bytes as an event")
             fact = fact._replace(outcome=Outcome("failed", causes=(Cause(fact.key.node, fact.key.tag, error),)))
-            event = make_event(run, fact, self.host.source, self.now)
+            event = make_event(run, fact, self.host.source, self.draft.now)
             raw = envelope.encode(event)
         news = News(run, fact, event, raw, view.tickets(fact.key), recorded=True)
         news.redrive = redrive
-        self._keep(news)
+        self.draft.keep(news)
         if fact.key.node in self.host.role.emits(run.plan, run.mode):
-            self.publish(news)
+            self.draft.publish(news)
         if fact.key.node == EXIT:
-            self.ended.append((run, event))
-            self.after.append(DueKey(run.id, EXIT, ""))
+            self.draft.ended.append((run, event, raw))
+            self.draft.after.append(DueKey(run.id, EXIT, ""))
         return news
 
     def _await(self, view: View, key: Key) -> None:
@@ -301,7 +297,7 @@ class Turn:
         for up in view.run.plan.index.ups[key.node]:
             item = view.news.get(Key(up, key.tag))
             if item is not None and not item.recorded:
-                self._keep(item)
+                self.draft.keep(item)
 
     def _repeat(self, view: View, key: Key, revision: int, redrive: int) -> News | None:
         """Something decided before is touched again: publish it again, once per redrive and process."""
@@ -317,29 +313,8 @@ class Turn:
             return None
         news.recorded = True
         if key.node in self.host.role.emits(view.run.plan, view.run.mode):
-            self.publish(news)
+            self.draft.publish(news)
         return news
-
-    def job(self, job: Job) -> None:
-        """Make a call, unless it is under way here: then its deliveries wait for it too."""
-        running = self.host.running.get(job.cell) or self.jobs.get(job.cell)
-        if running is None:
-            self.jobs[job.cell] = running = job
-            fresh = job.tickets
-        elif running.due:
-            return  # its due row stands behind it, not the deliveries
-        else:
-            fresh = tuple(ticket for ticket in job.tickets if ticket not in running.tickets)
-            running.tickets += fresh
-        for ticket in fresh:
-            ticket.holds += 1
-
-    def park(self, job: Job, at: float) -> None:
-        """Give a call a due row; until its outcome is known, nothing else goes on with it."""
-        self.due[DueKey(job.run.id, *job.key)] = self.host.overdue.row(job, at)
-        if not job.due:
-            self.cells[job.parking] = Cell(job.parking, b"")
-        job.due = True
 
     # Helpers of the phases, the reader and the reception.
 
@@ -350,17 +325,6 @@ class Turn:
             view = self.views[run.id] = View(run, self.host.role.mine(run.plan, run.mode))
         return view
 
-    def cell(self, news: News) -> Cell:
-        """The cell of a fact, with the joins that it counts for here."""
-        run, revision = news.run, news.fact.revision
-        counted = joins(run.plan, news.fact.key, self.view(run).mine)
-        return Cell(news.cell, news.raw, tuple([Join(run.id, key.node, key.tag, revision) for key in counted]))
-
-    def publish(self, news: News) -> None:
-        """Put the event of a fact into the outbox."""
-        event = news.event
-        self.outbox.event(news.run.mode, event.flow, event.node, event.kind, news.raw)
-
     def news(self, run: RunRef, event: Event, raw: bytes, tickets: Tickets = ()) -> News | None:
         """The news that an event is; None if it announces no fact, or a broken one."""
         try:
@@ -370,14 +334,31 @@ class Turn:
             return None
         return None if fact is None else News(run, fact, event, raw, tickets)
 
-    def _keep(self, news: News) -> None:
-        self.cells[news.cell] = self.cell(news)
+    def _ask(self, view: View, item: News, asked: dict[CellKey, View]) -> None:
+        """What must be read before a fact can be heard.
 
-    def _parkings(self, view: View, item: News) -> dict[CellKey, View]:
-        """Where it would be recorded that calls which may follow from a fact have due rows."""
-        index, fact = item.run.plan.index, item.fact
-        steps = [node for node in index.fed(view.mine)[fact.key.node] if index.nodes[node].kind == "step"]
-        return {item.run.parking(Key(node, fact.key.tag), fact.revision): view for node in steps}
+        Facts are final, so those that this process recorded lately are at hand; only what may be absent is read. What
+        rests on a fact that this turn recorded first is not recorded anywhere.
+        """
+        run, fact = item.run, item.fact
+        first = item.cell in self.counted
+        if first and fact.key.node == ENTRY:
+            return
+        ups = run.plan.index.ups
+        for key in wanted(run.plan, fact.key, view.mine):
+            if key in view.known or key in view.news or (first and fact.key.node in ups[key.node]):
+                continue
+            cell = run.cell(key, fact.revision)
+            view.known[key] = None
+            if (known := self.host.facts.get(cell)) is not None:
+                view.take(*known)
+            else:
+                asked[cell] = view
+        if item.again and not first and self.host.role.executes:
+            # A call that may follow from it may have been parked when it was heard before.
+            for node in run.plan.index.fed(view.mine)[fact.key.node]:
+                if run.plan.index.nodes[node].kind == "step":
+                    asked[run.parking(Key(node, fact.key.tag), fact.revision)] = view
 
     async def _load(self, asked: dict[CellKey, View]) -> None:
         if asked:
@@ -390,27 +371,16 @@ class Turn:
 
     def _published(self, finished: Iterable[Returned], starts: Iterable[Starting]) -> None:
         """Everything is recorded and published: let go of what waited for it."""
-        self.host.done += self.after
-        self.host.seen.add(self.seen)
+        self.host.done += self.draft.after
+        self.host.seen.add((mark, None) for mark in self.draft.seen)
         for item in finished:
             for ticket in item.job.tickets:
                 ticket.holds -= 1
-                self.held.append(ticket)
+                self.draft.held.append(ticket)
         counts = self.host.counts
-        counts.events += len(self.seen)
-        counts.calls += len(self.jobs)
-        counts.ended += len(self.ended)
+        counts.events += len(self.draft.seen)
+        counts.calls += len(self.draft.jobs)
+        counts.ended += len(self.draft.ended)
         for start in starts:
             counts.started += 1
             start.done.set()
-        for run, event in self.ended:
-            self.host.report(run, event)
-
-    async def _settle(self) -> None:
-        ready = [ticket for ticket in dict.fromkeys(self.held) if ticket.holds == 0]
-        for consumer in {id(ticket.consumer): ticket.consumer for ticket in ready}.values():
-            await consumer.ack([ticket.delivery for ticket in ready if ticket.consumer is consumer])
-        for ticket in self.unknown:
-            await ticket.consumer.retry([ticket.delivery], 1.0)
-        for ticket, reason in self.broken:
-            await ticket.consumer.discard([ticket.delivery], reason)

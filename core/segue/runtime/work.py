@@ -79,6 +79,11 @@ class News:
         self.cell = run.cell(fact.key, fact.revision)
 
     @property
+    def again(self) -> bool:
+        """Whether it may have been heard before: it was redelivered, redriven, or found recorded."""
+        return self.redrive > 0 or self.recorded or any(ticket.delivery.deliveries > 1 for ticket in self.tickets)
+
+    @property
     def mark(self) -> Mark:
         """What makes it the same news."""
         return mark(self.cell, self.redrive)
@@ -87,7 +92,19 @@ class News:
 class Job:
     """A call of a step that is to be made, or under way."""
 
-    __slots__ = ("args", "attempt", "due", "inputs", "key", "parked_at", "redrive", "revision", "run", "since", "tickets")
+    __slots__ = (
+        "args",
+        "attempt",
+        "due",
+        "inputs",
+        "key",
+        "parked_at",
+        "redrive",
+        "revision",
+        "run",
+        "since",
+        "tickets",
+    )
 
     def __init__(
         self, run: RunRef, key: Key, revision: int, args: dict[str, Any], inputs: tuple[Place, ...], tickets: Tickets
@@ -247,8 +264,12 @@ class View:
         event = envelope.decode(raw)
         fact = envelope.fact_of(event)
         if fact is not None:
-            self.outcomes[fact.key] = fact.outcome
-            self.known[fact.key] = event, raw
+            self.take(fact, event, raw)
+
+    def take(self, fact: Fact, event: Event, raw: bytes) -> None:
+        """Take a recorded fact into account."""
+        self.outcomes[fact.key] = fact.outcome
+        self.known[fact.key] = event, raw
 
     def hear(self, news: News) -> None:
         """Take news into account; tickets of repeated news add up."""

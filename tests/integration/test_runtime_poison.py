@@ -1,0 +1,160 @@
+"""What nobody can read, or handle: it goes to the dead letters, and its neighbours go on."""
+
+from __future__ import annotations
+
+import msgspec
+import nats
+import pytest
+from orders import Order, Summary, app, place_order
+from stage import Stage, eventually, stage
+
+from segue.config import Config
+from segue.plan.projection import MODES, Mode
+from segue.ports.transport import Message
+from segue.wire import envelope
+from segue.wire.subjects import OBSERVER
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+
+
+def spoil(here: Stage, mode: Mode) -> list[Message]:
+    """Messages that somebody else may have sent."""
+    ns, letter = here.config.namespace, mode[0]
+    subjects = [f"{ns}.{letter}.place_order.charge.completed", f"{ns}.do.payments.charge"]
+    if mode == "choreographed":
+        subjects[0] = f"{ns}.c.place_order.run.started"
+    bodies = [b"", b"{", b"[{}]", b"null", b"\xff\xfe", b"[[[[", b'[{"id": "x", "type": "segue.completed"}]']
+    return [Message(subject, body) for subject in subjects for body in bodies]
+
+
+@each_mode
+async def test_garbage_goes_to_the_dead_letters(mode: Mode, memory: Config) -> None:
+    async with stage(app, memory, mode) as here, here.running():
+        transport = here.wiring.transport
+        await transport.publish(spoil(here, mode))
+        runs = [await here.client.start(place_order, Order(f"p{n}", 5)) for n in range(20)]
+        for n, run in enumerate(runs):
+            assert await run.result(10) == Summary(f"p{n}", 5, f"small shelf-p{n}")
+
+        async def buried() -> bool:
+            return len(transport.dead_letters) >= 21  # type: ignore[attr-defined]
+
+        await eventually(buried)
+        letters = transport.dead_letters  # type: ignore[attr-defined]
+    assert all(letter.reason for letter in letters)
+    reader = "coordinator" if mode == "orchestrated" else "email"
+    # Events have two readers, commands one; "null" and an empty message are no batches either.
+    assert {letter.group for letter in letters} >= {"payments", OBSERVER}
+    assert reader != OBSERVER
+
+
+@each_mode
+async def test_garbage_between_good_events_of_one_message(mode: Mode, memory: Config) -> None:
+    async with stage(app, memory, mode) as here:
+        transport = here.wiring.transport
+        async with here.running(), transport.listen(["segue.>"]) as heard:
+            run = await here.client.start(place_order, Order("m", 5))
+            await run.result(5)
+            batches = []
+            async for message in heard:
+                batches.append(message)
+                if message.subject.endswith("run.ended"):
+                    break
+        for message in batches:
+            parts = [bytes(part) for part in envelope.split(message.body)]
+            if ".do." in message.subject or ".run.started" in message.subject:
+                await transport.publish([Message(message.subject, envelope.batch([b"{}", *parts, b'{"id": 7}']))])
+        async with here.running():
+            again = await here.client.start(place_order, Order("n", 5))
+            assert await again.result(5) == Summary("n", 5, "small shelf-n")
+
+
+@each_mode
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run": "not-an-id"},
+        {"tag": "\x00"},
+        {"revision": 2**70},
+        {"revision": -1},
+        {"node": "nowhere"},
+        {"data": msgspec.Raw(b'{"deep": [1, {"x": null}]}')},
+        {"tag": "t" * 100_000},
+        {"attempt": 2**65},
+    ],
+    ids=["run", "nul", "huge", "negative", "node", "data", "tag", "attempt"],
+)
+async def test_well_formed_nonsense_hurts_nobody(mode: Mode, nats: Config, change: dict[str, object]) -> None:
+    """Events that decode, but cannot be true: the store refuses some of them."""
+    async with stage(app, nats, mode) as here:
+        transport = here.wiring.transport
+        async with here.running(), transport.listen([f"{nats.namespace}.>"]) as heard:
+            await (await here.client.start(place_order, Order("m", 5))).result(10)
+            samples: dict[str, bytes] = {}
+            async for message in heard:
+                samples[message.subject] = bytes(envelope.split(message.body)[0])
+                if message.subject.endswith("run.ended"):
+                    break
+            forged = []
+            for subject, raw in samples.items():
+                if ".to." not in subject:
+                    decode = envelope.decode_call if ".do." in subject else envelope.decode
+                    if ".do." in subject and "attempt" in change:
+                        continue
+                    body = envelope.encode(msgspec.structs.replace(decode(raw), **change))
+                    forged.append(Message(subject, b"[" + body + b"]"))
+            await transport.publish(forged)
+            runs = [await here.client.start(place_order, Order(f"n{n}", 5)) for n in range(5)]
+            for n, run in enumerate(runs):
+                assert await run.result(10) == Summary(f"n{n}", 5, f"small shelf-n{n}")
+            for run in runs:
+                await here.events(run.id)
+
+
+@each_mode
+async def test_an_unknown_plan_waits_until_it_is_published(mode: Mode, memory: Config) -> None:
+    """A deploy in another place may be heard of late."""
+    async with stage(app, memory, None) as here:
+        await here.deploy(mode)
+        async with here.running():
+            hidden = here.wiring.catalog.plans.pop(place_order.plan.hash)
+            stored = await here.wiring.transport.registry.get(f"plan.{hidden.hash}")
+            assert stored is not None
+        broker = here.wiring.transport._broker  # type: ignore[attr-defined]
+        del broker.registry[f"plan.{hidden.hash}"]
+        async with stage(app, memory, None) as other:
+            home = "coordinator" if mode == "orchestrated" else "email"
+            rest = [name for name in here.everybody if name != home]
+            other.wiring.catalog.plans[hidden.hash] = hidden
+            async with other.running(home), here.running(*rest):
+                run = await other.client.start(place_order, Order("u", 5))
+                channel = "commands" if mode == "orchestrated" else "events"
+
+                async def handed_back() -> bool:
+                    backlog = await here.wiring.transport.backlog(channel, "payments")
+                    return backlog is not None and backlog.waiting > 0
+
+                await eventually(handed_back)
+                assert not [event for event in await here.events(run.id, until="") if event.node == "charge"]
+                await here.wiring.transport.registry.put(f"plan.{hidden.hash}", hidden.json)
+                assert await run.result(10) == Summary("u", 5, "small shelf-u")
+        assert not here.wiring.transport.dead_letters  # type: ignore[attr-defined]
+
+
+@each_mode
+async def test_dead_letters_on_nats(mode: Mode, request: pytest.FixtureRequest) -> None:
+    config: Config = request.getfixturevalue("nats")
+    async with stage(app, config, mode) as here, here.running():
+        client = await nats.connect(config.transport.split("?")[0])
+        try:
+            dead = await client.subscribe(f"{config.namespace}.dead.>")
+            await here.wiring.transport.publish(spoil(here, mode))
+            run = await here.client.start(place_order, Order("d", 5))
+            assert await run.result(10) == Summary("d", 5, "small shelf-d")
+            reasons = set()
+            while len(reasons) < 3:
+                message = await dead.next_msg(5)
+                assert message.headers is not None
+                reasons.add(message.headers["Segue-Reason"])
+        finally:
+            await client.close()
