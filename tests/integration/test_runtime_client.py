@@ -20,7 +20,7 @@ from segue.errors import PayloadTooLarge, TransportUnavailable
 from segue.plan.projection import COORDINATOR, MODES, Mode
 from segue.ports.transport import Message
 from segue.runtime import client as clients
-from segue.runtime import starter
+from segue.runtime import ends, starter
 from segue.runtime.ids import new_run_id
 
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -126,7 +126,7 @@ async def deaf(*args: object) -> AsyncIterator[AsyncIterator[Message]]:
 
 @each_mode
 async def test_result_without_ever_hearing_the_end(mode: Mode, memory: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "ASK_FIRST", 0.1)
+    monkeypatch.setattr(ends, "ASK_FIRST", 0.1)
     async with stage(app, memory, mode) as here, here.running():
         monkeypatch.setattr(here.wiring.transport, "listen", deaf)
         run = await here.client.start(place_order, Order("k", 5))
@@ -137,7 +137,7 @@ async def test_result_without_ever_hearing_the_end(mode: Mode, memory: Config, m
 async def test_the_home_of_a_run_is_asked_not_that_of_the_newest_plan(
     mode: Mode, memory: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients, "ASK_FIRST", 0.1)
+    monkeypatch.setattr(ends, "ASK_FIRST", 0.1)
     one, other = Service("one"), Service("other")
 
     @one.step

@@ -123,4 +123,4 @@ class AsyncStep(Step[P, R]):
     @property
     def fn(self) -> Callable[P, Coroutine[Any, Any, R]]:  # type: ignore[override]
         """The coroutine function itself."""
-        return cast(Callable[P, Coroutine[Any, Any, R]], super().fn)
+        return cast("Callable[P, Coroutine[Any, Any, R]]", super().fn)

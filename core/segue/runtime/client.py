@@ -1,7 +1,6 @@
 """The client: starts runs, awaits their results, and asks where they are.
 
-The end of a run is heard on the flow's `ended` subject, which is subscribed to before the first start; that is best
-effort, so whoever awaits a result also asks the home now and then.
+A run's id is minted here, before the start is sent, so that its end is not missed however soon it comes.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
-from weakref import WeakValueDictionary
 
 import anyio
 import msgspec
@@ -23,7 +21,6 @@ from segue.errors import (
     PayloadTooLarge,
     ResultTimeout,
     RunFailed,
-    SegueError,
     TransportUnavailable,
     UnknownRun,
 )
@@ -31,7 +28,7 @@ from segue.model.flow import Flow
 from segue.plan.graph import Plan
 from segue.plan.projection import MODES, Mode, holder
 from segue.ports.journal import Journal
-from segue.ports.transport import Message
+from segue.runtime.ends import Ends
 from segue.runtime.ids import check_key, check_run_id, new_run_id
 from segue.runtime.input import bind, key_of
 from segue.runtime.participant import ENVELOPE_ROOM
@@ -39,39 +36,13 @@ from segue.runtime.serving import Wiring
 from segue.runtime.starter import Starter
 from segue.runtime.tasks import task_group
 from segue.runtime.where import RunView, where
-from segue.wire import envelope, requests
+from segue.wire import requests
 from segue.wire.envelope import Ended
 from segue.wire.records import FlowRecord
-from segue.wire.requests import Accepted, Answer, Ask, Find, Found, Refused, Reply, Request, Start
+from segue.wire.requests import Accepted, Find, Found, Refused, Reply, Request, Start
 
 log = logging.getLogger("segue.client")
 R = TypeVar("R")
-
-ASK_FIRST, ASK_LAST = 2.0, 30.0
-"""Seconds until the home is asked for an awaited result; doubling up to the second figure."""
-
-
-class _End:
-    """The end of a run that somebody may want to know; kept as long as somebody holds the run."""
-
-    __slots__ = ("__weakref__", "ended", "heard")
-
-    def __init__(self) -> None:
-        self.heard = anyio.Event()
-        self.ended: Ended | None = None
-
-    def set(self, ended: Ended) -> None:
-        """It has ended."""
-        self.ended = ended
-        self.heard.set()
-
-
-class _Ear:
-    """Listening to the ends of a flow's runs; `error` set: it could not be."""
-
-    def __init__(self) -> None:
-        self.ready = anyio.Event()
-        self.error: SegueError | None = None
 
 
 class RunHandle(Generic[R]):
@@ -86,16 +57,17 @@ class RunHandle(Generic[R]):
         home: The participant that decides its end.
     """
 
-    def __init__(self, client: Client, accepted: Accepted, flow: str, key: str, home: str, returns: Any) -> None:
+    def __init__(self, ends: Ends, accepted: Accepted, flow: str, key: str, home: str, returns: Any) -> None:
         self.id = accepted.run
         self.key = key
         self.flow = flow
         self.mode: Mode = "choreographed" if accepted.mode == "choreographed" else "orchestrated"
         self.existing = accepted.existing
         self.home = home
-        self._client = client
+        self._ends = ends
         self._returns = returns
-        self._end = client.end_of(accepted.run)
+        self._end = ends.of(accepted.run)
+        self._end.home = home
 
     def __repr__(self) -> str:
         return f"<run {self.id} of {self.flow}, key {self.key!r}>"
@@ -129,20 +101,15 @@ class RunHandle(Generic[R]):
         Raises:
             ResultTimeout: The run has not ended in time.
         """
-        end, pause = self._end, 0.0 if self.existing else ASK_FIRST
+        if timeout is None:
+            return await self._ends.wait(self._end, self.existing)
         try:
             with anyio.fail_after(timeout):
-                while end.ended is None:
-                    with anyio.move_on_after(pause):
-                        await end.heard.wait()
-                    if end.ended is None:
-                        await self._client.inquire(self)
-                    pause = min(max(pause * 2, ASK_FIRST), ASK_LAST)
+                return await self._ends.wait(self._end, self.existing)
         except TimeoutError:
             raise ResultTimeout(
                 f"run {self.id} of {self.flow} has not ended within {timeout:g} s", f"segue where {self.id}"
             ) from None
-        return end.ended
 
 
 class Client:
@@ -160,10 +127,8 @@ class Client:
         self._open_journal = open_journal
         self._journal: Journal | None = None
         self._wiring = wiring
-        self._tasks = tasks
         self._starter = Starter(wiring, tasks)
-        self._ends: WeakValueDictionary[str, _End] = WeakValueDictionary()
-        self._ears: dict[str, _Ear] = {}
+        self._ends = Ends(wiring, tasks)
 
     async def start(
         self, flow: Flow[..., R] | str, *args: Any, key: str | None = None, run_id: str | None = None, **kwargs: Any
@@ -194,8 +159,8 @@ class Client:
             raise PayloadTooLarge(f"the input of {name} has {len(encoded):,} bytes; the transport takes {limit:,}")
         key = key_of(plan, values) if key is None else check_key(key)
         run = check_run_id(run_id) if run_id else new_run_id()
-        await self._listen(name)
-        end = self.end_of(run)
+        await self._ends.listen(name)
+        end = self._ends.of(run)
         caller = self._wiring.tracing.caller()
         start = Start(name, run, msgspec.Raw(encoded), key, record.plan, record.mode, caller)
         home, reply = await self._starter.send(start)
@@ -205,7 +170,7 @@ class Client:
             raise NotAccepted(f"{home} answered a start with {type(reply).__name__}")
         if reply.mode != record.mode:
             home = holder(plan, "orchestrated" if reply.mode == "orchestrated" else "choreographed")
-        handle: RunHandle[R] = RunHandle(self, reply, name, key, home, _returns(flow))
+        handle: RunHandle[R] = RunHandle(self._ends, reply, name, key, home, _returns(flow))
         del end  # the handle keeps it from now on
         return handle
 
@@ -219,7 +184,7 @@ class Client:
         name = _name(flow)
         record = self._wiring.catalog.flow(name)
         plan = await self._plan(record)
-        await self._listen(name)
+        await self._ends.listen(name)
         for mode in sorted(MODES, key=lambda mode: mode != record.mode):
             try:
                 reply = await self._ask(holder(plan, mode), Find(name, key), 5.0)
@@ -227,7 +192,7 @@ class Client:
                 continue
             if isinstance(reply, Found) and reply.run:
                 found = Accepted(reply.run, mode, True)
-                return RunHandle(self, found, name, key, holder(plan, mode), _returns(flow))
+                return RunHandle(self._ends, found, name, key, holder(plan, mode), _returns(flow))
         raise UnknownRun(f"no run of {name!r} has the key {key!r}")
 
     async def where(self, text: str) -> RunView:
@@ -251,22 +216,6 @@ class Client:
         if self._journal is not None:
             await self._journal.aclose()
 
-    def end_of(self, run: str) -> _End:
-        """Where the end of a run will be known."""
-        end = self._ends.get(run)
-        if end is None:
-            end = self._ends[run] = _End()
-        return end
-
-    async def inquire(self, run: RunHandle[Any]) -> None:
-        """Ask the home whether a run has ended; what was not heard is learnt this way."""
-        try:
-            reply = await self._ask(run.home, Ask(run.id), ASK_FIRST)
-        except SegueError:
-            return
-        if isinstance(reply, Answer) and bytes(reply.ended) != b"null":
-            self.end_of(run.id).set(envelope.decode_ended(envelope.decode(reply.ended)))
-
     async def _plan(self, record: FlowRecord) -> Plan:
         plan = await self._wiring.catalog.plan(record.plan)
         if plan is None:
@@ -277,40 +226,6 @@ class Client:
         subject = self._wiring.subjects.requests(participant)
         answer = await self._wiring.transport.request(subject, requests.encode([request]), timeout)
         return requests.decode_replies(answer)[0]
-
-    async def _listen(self, flow: str) -> None:
-        ear = self._ears.get(flow)
-        if ear is None:
-            ear = self._ears[flow] = _Ear()
-            # Not in the caller's task: that may be cancelled, and others wait for this.
-            self._tasks.start_soon(self._hear, flow, ear)
-        await ear.ready.wait()
-        if ear.error is not None:
-            raise ear.error
-
-    async def _hear(self, flow: str, ear: _Ear) -> None:
-        try:
-            async with self._wiring.transport.listen([self._wiring.subjects.ended(flow)]) as messages:
-                ear.ready.set()
-                async for message in messages:
-                    self._ended(message)
-        except SegueError as error:
-            log.warning("cannot listen to the ends of %s: %s", flow, error.message)
-            ear.error = error
-        del self._ears[flow]
-        ear.ready.set()
-
-    def _ended(self, message: Message) -> None:
-        if not self._ends:
-            return
-        try:
-            for raw in envelope.split(message.body):
-                event = envelope.decode(raw)
-                end = self._ends.get(event.run)
-                if end is not None:
-                    end.set(envelope.decode_ended(event))
-        except InvalidInput as error:
-            log.warning("unreadable message on %s: %s", message.subject, error.message)
 
 
 def _name(flow: Flow[..., Any] | str) -> str:

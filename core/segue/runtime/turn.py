@@ -164,11 +164,12 @@ class Turn:
     def _hear(self, view: View, items: list[News]) -> list[News]:
         run = view.run
         try:
-            state, effects = hear(run.plan, State(view.outcomes), [item.fact for item in items], view.mine)
+            _, effects = hear(run.plan, State(view.outcomes), [item.fact for item in items], view.mine)
         except OutcomeConflict as error:
             log.error("run %s: %s", run.id, error)
             return []
-        view.outcomes = dict(state.outcomes)
+        for item in items:
+            view.outcomes.setdefault(item.fact.key, item.fact.outcome)
         for item in items:
             if not item.recorded and item.fact.key.node in view.mine:
                 self.draft.keep(item)

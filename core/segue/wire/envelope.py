@@ -29,6 +29,10 @@ TYPE = "segue."
 
 CALL = "segue.call"
 
+_KINDS = {
+    TYPE + kind: kind for kind in ("started", "ended", "attempt.failed", "completed", "skipped", "failed", "aborted")
+}
+
 
 class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"run": "correlationid"}):
     """A published fact about a run.
@@ -63,7 +67,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"
     @property
     def kind(self) -> str:
         """What happened: `completed`, `attempt.failed` ..."""
-        return self.type.removeprefix(TYPE)
+        return _KINDS.get(self.type) or self.type.removeprefix(TYPE)
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

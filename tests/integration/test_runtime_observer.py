@@ -1,0 +1,213 @@
+"""The observer and what it writes: the same history in both modes, whatever is down, and `where` reads it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import anyio
+import pytest
+from orders import Order, Summary, app, place_order
+from stage import Stage, eventually, stage
+
+from segue import UnknownRun
+from segue.config import Config
+from segue.errors import AmbiguousRun, SegueError, StoreUnavailable
+from segue.plan.projection import COORDINATOR, MODES, Mode
+from segue.ports.transport import Message
+from segue.runtime.client import RunHandle
+from segue.runtime.where import NodeView
+from segue.wire.subjects import OBSERVER
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+
+
+def without(here: Stage, *names: str) -> list[str]:
+    return [name for name in here.everybody if name not in names]
+
+
+async def nodes_of(here: Stage, run: RunHandle[Summary]) -> dict[str, NodeView]:
+    return {node.node: node for node in (await here.client.where(run.id)).nodes}
+
+
+@each_mode
+async def test_runs_go_on_without_it_and_it_catches_up(mode: Mode, config: Config) -> None:
+    async with stage(app, config, mode) as here:
+        async with here.running(*without(here, OBSERVER)):
+            runs = [await here.client.start(place_order, Order(f"o{n}", 50)) for n in range(10)]
+            for run in runs:
+                await run.result(10)
+            with pytest.raises(UnknownRun, match="is an observer running"):
+                await here.client.where(runs[0].id)
+        async with here.running(OBSERVER):
+            for run in runs:
+                await here.events(run.id)
+
+            async def complete() -> bool:
+                return all([node.outcome for node in (await nodes_of(here, run)).values()] for run in runs)
+
+            await eventually(complete)
+
+
+async def history(config: Config, mode: Mode) -> Counter[tuple[str, str, str, int]]:
+    async with stage(app, config, mode) as here, here.running():
+        found: Counter[tuple[str, str, str, int]] = Counter()
+        for total, stock in ((50, 1), (500, 1), (5000, 1), (50, 0), (500, 0)):
+            run = await here.client.start(place_order, Order(f"{total}/{stock}", total, stock))
+            await run.outcome(10)
+
+            async def complete(run: RunHandle[Summary] = run) -> bool:
+                return all(node.outcome is not None for node in (await nodes_of(here, run)).values())
+
+            await here.events(run.id)
+            await eventually(complete)
+            for event in await here.events(run.id):
+                found[run.key, event.node, event.kind, event.attempt] += 1
+        return found
+
+
+async def test_the_journal_tells_the_same_story_in_both_modes(memory: Config) -> None:
+    """Each step says how it ended. What only was derived, skips and gateways, may be told or not."""
+    one = await history(memory, "orchestrated")
+    from conftest import NAMES
+
+    name = f"memory://test-{next(NAMES)}"
+    other = await history(Config(transport=name, store=name, journal=name), "choreographed")
+    told = ("started", "ended", "completed", "failed", "attempt.failed")
+    steps = {node.id for node in place_order.plan.nodes if node.kind == "step"} | {"run"}
+
+    def story(found: Counter[tuple[str, str, str, int]]) -> dict[tuple[str, str, str, int], int]:
+        return {item: number for item, number in found.items() if item[2] in told and item[1] in steps}
+
+    assert story(one) == story(other)
+    assert set(story(one).values()) == {1}
+    assert one["50/0", "reserve", "attempt.failed", 1] == one["50/0", "reserve", "failed", 2] == 1
+
+
+@each_mode
+async def test_redelivery_changes_nothing(mode: Mode, memory: Config) -> None:
+    async with stage(app, memory, mode) as here, here.running():
+        run = await here.client.start(place_order, Order("r", 500, stock=0))
+        await run.outcome(5)
+        before = await here.events(run.id)
+        entries = await here.journal.history(run.id)
+        for n in range(3):
+            for event, entry in zip(before, entries, strict=True):
+                subject = here.wiring.subjects.event(mode, event.flow, event.node, event.kind)
+                await here.wiring.transport.publish([Message(subject, entry.body, f"again-{n}")])
+        after = await here.client.start(place_order, Order("later", 5))
+        await after.result(5)
+        await here.events(after.id)
+        assert await here.journal.history(run.id) == entries
+
+
+async def test_a_journal_that_is_down_is_waited_for(memory: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    import segue_memory.journal
+
+    broken = True
+    append = segue_memory.journal.MemoryJournal.append
+
+    async def flaky(self: Any, *args: Any) -> None:
+        if broken:
+            raise StoreUnavailable("down")
+        await append(self, *args)
+
+    monkeypatch.setattr(segue_memory.journal.MemoryJournal, "append", flaky)
+    async with stage(app, memory) as here, here.running():
+        run = await here.client.start(place_order, Order("j", 5))
+        await run.result(5)
+        await anyio.sleep(0.3)
+        assert not await here.events(run.id, until="")
+        broken = False
+        await here.events(run.id)
+
+
+@each_mode
+async def test_where_finds_a_run(mode: Mode, memory: Config) -> None:
+    async with stage(app, memory, mode) as here, here.running():
+        run = await here.client.start(place_order, Order("4711", 500))
+        other = await here.client.start(place_order, Order("4712", 500))
+        for item in (run, other):
+            await item.result(5)
+            await here.events(item.id)
+        name = run.id
+        dashed = f"{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:]}"
+        for text in ("4711", name, dashed, dashed.upper(), name[4:], "711"):
+            assert (await here.client.where(text)).run.run == name
+        with pytest.raises(AmbiguousRun, match="'471' fits 2 runs") as ambiguous:
+            await here.client.where("471")
+        assert "place_order/4711" in ambiguous.value.message
+        with pytest.raises(UnknownRun, match="'4713'"):
+            await here.client.where("4713")
+        view = await here.client.where("4711")
+        assert (view.run.flow, view.run.mode, view.run.key, view.run.status) == ("place_order", mode, "4711", "completed")
+        assert [node.node for node in view.nodes] == [
+            node.id for node in place_order.plan.nodes if node.kind not in ("entry", "exit")
+        ]
+
+
+async def test_where_without_a_journal(memory: Config) -> None:
+    from segue.runtime import client as clients
+
+    async with stage(app, memory) as here, clients.client(here.wiring) as client:
+        with pytest.raises(SegueError, match="no journal"):
+            await client.where("x")
+
+
+@each_mode
+async def test_where_while_a_service_is_down(mode: Mode, config: Config) -> None:
+    async with stage(app, config, mode) as here, here.running(*without(here, "inventory")):
+        run = await here.client.start(place_order, Order("stuck", 500))
+
+        async def settled() -> bool:
+            try:
+                nodes = await nodes_of(here, run)
+            except UnknownRun:
+                return False
+            return nodes["review"].state == nodes["archive"].state == nodes["charge"].state == "completed"
+
+        await eventually(settled)
+        nodes = await nodes_of(here, run)
+        assert (nodes["reserve"].state, nodes["reserve"].service) == ("open", "inventory")
+        assert nodes["reserve"].backlog is not None
+        assert nodes["reserve"].backlog >= 1
+        assert nodes["reserve"].since is not None
+        assert (nodes["notify"].state, set(nodes["notify"].waits_for) >= {"reserve"}) == ("waiting", True)
+        assert nodes["wrap"].state == "skipped"
+        assert (await here.client.where(run.id)).run.status == "running"
+        async with here.running("inventory"):
+            assert (await run.result(10)).note == "reviewed shelf-stuck"
+
+
+@each_mode
+async def test_where_shows_a_failure_and_what_it_held_up(mode: Mode, memory: Config) -> None:
+    async with stage(app, memory, mode) as here, here.running():
+        run = await here.client.start(place_order, Order("bad", 500, stock=0))
+        await run.outcome(5)
+        await here.events(run.id)
+
+        async def complete() -> bool:
+            return all(node.outcome is not None for node in (await nodes_of(here, run)).values())
+
+        await eventually(complete)
+        nodes = await nodes_of(here, run)
+        reserve, notify = nodes["reserve"], nodes["notify"]
+        assert reserve.error is not None
+        assert (reserve.state, reserve.error.type, reserve.attempts) == ("failed", "OutOfStock", 2)
+        assert reserve.seconds is not None
+        assert 0 <= reserve.seconds < 5
+        assert (notify.state, [cause.node for cause in notify.causes]) == ("aborted", ["reserve"])
+        view = await here.client.where("bad")
+        assert (view.run.status, "no bad left" in view.run.error) == ("failed", True)
+
+
+async def test_where_while_the_coordinator_is_down(memory: Config) -> None:
+    async with stage(app, memory) as here, here.running("payments", OBSERVER):
+        async with here.running(COORDINATOR):
+            run = await here.client.start(place_order, Order("c", 50))
+        await here.events(run.id, until="completed")
+        nodes = await nodes_of(here, run)
+        assert nodes["charge"].state == "completed"
+        assert nodes["wave_through"].state in ("open", "completed")
+        async with here.running():
+            assert (await run.result(5)).order == "c"
