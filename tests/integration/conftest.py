@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,15 +11,13 @@ from segue.config import Config
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "apps")]
 
-NAMES = count(1)
-Backend = Callable[[], Config]
+from stage import NAMES, in_memory  # noqa: E402
 
 
 @pytest.fixture
 def memory() -> Config:
     """Memory adapters of this test's own."""
-    name = f"memory://test-{next(NAMES)}"
-    return Config(transport=name, store=name, journal=name)
+    return in_memory()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
 from typing import Any
 
 import anyio
@@ -22,6 +23,16 @@ from segue.runtime.serving import Wiring
 from segue.wire import envelope
 from segue.wire.envelope import Event
 from segue.wire.subjects import OBSERVER
+
+
+NAMES = count(1)
+"""Numbers for what must not meet another test's."""
+
+
+def in_memory(options: str = "") -> Config:
+    """Memory adapters under a name of their own; `options` are those of the transport."""
+    name = f"memory://test-{next(NAMES)}"
+    return Config(transport=name + options, store=name, journal=name)
 
 
 class Stage:

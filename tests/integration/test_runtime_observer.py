@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from orders import Order, Summary, app, place_order
-from stage import Stage, eventually, stage
+from stage import Stage, eventually, in_memory, stage
 
 from segue import UnknownRun
 from segue.config import Config
@@ -44,7 +44,8 @@ async def test_runs_go_on_without_it_and_it_catches_up(mode: Mode, config: Confi
                 await here.events(run.id)
 
             async def complete() -> bool:
-                return all([node.outcome for node in (await nodes_of(here, run)).values()] for run in runs)
+                views = [await nodes_of(here, run) for run in runs]
+                return all(node.outcome is not None for view in views for node in view.values())
 
             await eventually(complete)
 
@@ -69,10 +70,7 @@ async def history(config: Config, mode: Mode) -> Counter[tuple[str, str, str, in
 async def test_the_journal_tells_the_same_story_in_both_modes(memory: Config) -> None:
     """Each step says how it ended. What only was derived, skips and gateways, may be told or not."""
     one = await history(memory, "orchestrated")
-    from conftest import NAMES
-
-    name = f"memory://test-{next(NAMES)}"
-    other = await history(Config(transport=name, store=name, journal=name), "choreographed")
+    other = await history(in_memory(), "choreographed")
     told = ("started", "ended", "completed", "failed", "attempt.failed")
     steps = {node.id for node in place_order.plan.nodes if node.kind == "step"} | {"run"}
 

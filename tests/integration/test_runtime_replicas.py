@@ -8,9 +8,8 @@ import anyio
 import faulty
 import msgspec
 import pytest
-from conftest import NAMES
 from orders import LOG, Order, Summary, app, place_order
-from stage import Stage, stage
+from stage import NAMES, Stage, stage
 
 from segue import App, Service, flow
 from segue.config import Config

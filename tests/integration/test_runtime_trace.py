@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from orders import Order, app, place_order
-from stage import eventually, stage
+from stage import eventually, in_memory, stage
 
 from segue.config import Config
 from segue.plan.projection import MODES, Mode
@@ -81,12 +81,9 @@ async def test_joins_link_to_all_their_inputs(mode: Mode, memory: Config) -> Non
 
 @pytest.mark.parametrize("order", [Order("s", 50), Order("s", 5000), Order("s", 500, stock=0)], ids=str)
 async def test_the_shape_is_the_same_in_both_modes(order: Order) -> None:
-    from conftest import NAMES
-
     shapes: list[list[SpanShape]] = []
     for mode in MODES:
-        name = f"memory://test-{next(NAMES)}"
-        _, spans, _ = await traced(Config(transport=name, store=name, journal=name), mode, order)
+        _, spans, _ = await traced(in_memory(), mode, order)
         shapes.append(shape(spans))
     assert shapes[0] == shapes[1]
     failed = [span for span in shapes[0] if span.status == "ERROR"]
@@ -98,11 +95,8 @@ async def test_the_shape_is_the_same_in_both_modes(order: Order) -> None:
 @each_mode
 async def test_the_root_span_is_exported_once(mode: Mode) -> None:
     """Also if deliveries are repeated and several replicas end the run."""
-    from conftest import NAMES
-
     for seed in range(4):
-        name = f"memory://test-{next(NAMES)}?seed={seed}"
-        _, spans, _ = await traced(Config(transport=name, store=name, journal=name), mode, Order("o", 500))
+        _, spans, _ = await traced(in_memory(f"?seed={seed}"), mode, Order("o", 500))
         assert len([span for span in spans if span.name == "place_order"]) == 1
 
 

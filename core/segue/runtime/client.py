@@ -168,8 +168,7 @@ class Client:
             raise (TransportUnavailable if reply.retry else NotAccepted)(reply.reason, reply.hint)
         if not isinstance(reply, Accepted):
             raise NotAccepted(f"{home} answered a start with {type(reply).__name__}")
-        if reply.mode != record.mode:
-            home = holder(plan, "orchestrated" if reply.mode == "orchestrated" else "choreographed")
+        home = holder(plan, "orchestrated" if reply.mode == "orchestrated" else "choreographed")
         handle: RunHandle[R] = RunHandle(self._ends, reply, name, key, home, _returns(flow))
         del end  # the handle keeps it from now on
         return handle

@@ -87,11 +87,18 @@ class Reception:
         welcome: list[Starting] = []
         for flow, group in by_flow.items():
             try:
+                await self._look_again(flow, group)
                 record, plan, mode = await self._at_home(flow)
                 welcome += await self._elsewhere(record, mode, holder(plan, _other(mode)), group)
             except SegueError as error:
                 _refuse(group, error)
         return welcome
+
+    async def _look_again(self, flow: str, group: list[Starting]) -> None:
+        """Where a caller knows of another record than this participant, as just after a deploy, the registry says."""
+        record = self._host.catalog.flows.get(flow)
+        if record is None or any((item.start.plan, item.start.mode) != (record.plan, record.mode) for item in group):
+            await self._host.insist(partial(self._host.catalog.refresh, flow))
 
     async def _at_home(self, flow: str) -> tuple[FlowRecord, Plan, Mode]:
         """What new runs of a flow get, if this is their home.
@@ -126,13 +133,6 @@ class Reception:
             except SegueError as error:
                 _refuse(group, error)
         return list(proposed.values())
-
-    async def _record(self, flow: str, group: list[Starting]) -> FlowRecord:
-        """What is deployed; looked up again if a caller knows of something else, as after a deploy just now."""
-        record = self._host.catalog.flows.get(flow)
-        if record is None or any((item.start.plan, item.start.mode) != (record.plan, record.mode) for item in group):
-            record = await self._host.insist(partial(self._host.catalog.refresh, flow))
-        return record
 
     async def _accept(self, turn: Turn, flow: str, group: list[Starting], proposed: dict[str, News]) -> None:
         host = self._host

@@ -1,0 +1,84 @@
+"""Large graphs, shaped like real workflows, through the whole runtime: right, complete, and in order."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+from generated import CALLS, behave, services_of
+from segue_memory.shared import shared
+from segue_memory.store import Part
+from stage import stage
+
+from segue import App
+from segue.config import Config
+from segue.machine.facts import Key
+from segue.plan.graph import EXIT, Plan
+from segue.plan.projection import MODES, Mode
+from segue.testing import reference
+from segue.testing.graphs import GIVEN, workflow_like
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+
+
+def widest(plan: Plan) -> int:
+    return max(len(ups) for name, ups in plan.index.ups.items() if name != EXIT)
+
+
+def expected(plan: Plan) -> Any:
+    found = reference.evaluate(plan, GIVEN, lambda node, args: behave(node, args)).outcomes[EXIT]
+    assert found.kind == "completed"
+    return found.value
+
+
+async def run_it(plan: Plan, config: Config, mode: Mode, check: Any, runs: int = 1) -> None:
+    app = App("large", [], services_of(plan, check).values())
+    contracts = [contract for service in app.services.values() for contract in service.contracts()]
+    plan = msgspec.structs.replace(plan, contracts=tuple(sorted(contracts, key=lambda item: (item.service, item.step))))
+    async with stage(app, config, None) as here:
+        await here.deploy(mode, plan)
+        async with here.running():
+            handles = [await here.client.start("generated", **GIVEN) for _ in range(runs)]
+            for run in handles:
+                assert await run.result(60) == expected(plan)
+    steps = [node.id for node in plan.nodes if node.kind == "step"]
+    for run in handles:
+        assert all(CALLS[run.id, node] == 1 for node in steps)
+
+
+@each_mode
+@pytest.mark.parametrize(("seed", "nodes"), [(1, 10), (2, 100), (3, 100), (4, 400), (7, 1738)])
+async def test_no_step_begins_before_its_inputs_are_recorded(
+    mode: Mode, seed: int, nodes: int, memory: Config
+) -> None:
+    plan = workflow_like(random.Random(seed), nodes)
+    index, early = plan.index, []
+
+    def check(run: str, node: str) -> None:
+        for up in index.ups[node]:
+            if index.nodes[up].kind != "step":
+                continue
+            owner = shared("store", memory.store.removeprefix("memory://"), index.nodes[up].owner, Part)
+            if not any(key.run == run and key.node == up for key in _outcomes(owner, run, up)):
+                early.append((node, up))
+
+    await run_it(plan, memory, mode, check)
+    assert not early
+    assert len(plan.nodes) == nodes + 2
+
+
+def _outcomes(part: Part, run: str, node: str) -> list[Any]:
+    from segue.ports.store import CellKey, CellKind
+
+    key = CellKey(run, node, Key(node).tag, 1, CellKind.OUTCOME)
+    return [key] if key in part.cells else []
+
+
+@each_mode
+async def test_a_wide_join(mode: Mode, nats: Config) -> None:
+    """Over NATS and SQLite, several runs at the same time."""
+    seed = next(seed for seed in range(100) if widest(workflow_like(random.Random(seed), 620)) >= 500)
+    plan = workflow_like(random.Random(seed), 620)
+    await run_it(plan, nats, mode, lambda run, node: None, runs=3)
