@@ -115,7 +115,9 @@ class FaultyConsumer(Faulty):
 async def open_transport(url: str, namespace: str) -> Transport:
     """A memory transport under faults."""
     name, chance = urlsplit(url).netloc, Chance(url, "transport")
-    found: Any = FaultyTransport(await segue_memory.transport.open_transport(f"memory://{name}?redelivery=0.3", namespace), chance)
+    found: Any = FaultyTransport(
+        await segue_memory.transport.open_transport(f"memory://{name}?redelivery=0.3", namespace), chance
+    )
     return found  # type: ignore[no-any-return]
 
 

@@ -121,6 +121,7 @@ def test_a_bad_number_of_orders_is_refused(tmp_path: Path, count: str) -> None:
 
 @pytest.fixture
 def rounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.delitem(sys.modules, "shop", raising=False)  # another test's app may have that name
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(DEMO.parent))
     import rounds

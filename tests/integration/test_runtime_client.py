@@ -238,9 +238,7 @@ async def test_a_large_input_is_refused(memory: Config) -> None:
 
 
 @each_mode
-async def test_start_while_the_home_is_down(
-    mode: Mode, memory: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_start_while_the_home_is_down(mode: Mode, memory: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starter, "TIMEOUT", 0.5)
     async with stage(app, memory, mode) as here:
         began = time.monotonic()
@@ -368,5 +366,3 @@ async def test_not_accepted_is_said(memory: Config, monkeypatch: pytest.MonkeyPa
         async with here.wiring.transport.respond("segue.to.coordinator", refuse):
             with pytest.raises(NotAccepted, match=r"not today\n  come tomorrow"):
                 await here.client.start(place_order, Order("n", 1))
-
-

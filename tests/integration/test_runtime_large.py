@@ -50,9 +50,7 @@ async def run_it(plan: Plan, config: Config, mode: Mode, check: Any, runs: int =
 
 @each_mode
 @pytest.mark.parametrize(("seed", "nodes"), [(1, 10), (2, 100), (3, 100), (4, 400), (7, 1738)])
-async def test_no_step_begins_before_its_inputs_are_recorded(
-    mode: Mode, seed: int, nodes: int, memory: Config
-) -> None:
+async def test_no_step_begins_before_its_inputs_are_recorded(mode: Mode, seed: int, nodes: int, memory: Config) -> None:
     plan = workflow_like(random.Random(seed), nodes)
     index, early = plan.index, []
 

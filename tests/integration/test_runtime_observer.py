@@ -138,7 +138,12 @@ async def test_where_finds_a_run(mode: Mode, memory: Config) -> None:
         with pytest.raises(UnknownRun, match="'4713'"):
             await here.client.where("4713")
         view = await here.client.where("4711")
-        assert (view.run.flow, view.run.mode, view.run.key, view.run.status) == ("place_order", mode, "4711", "completed")
+        assert (view.run.flow, view.run.mode, view.run.key, view.run.status) == (
+            "place_order",
+            mode,
+            "4711",
+            "completed",
+        )
         assert [node.node for node in view.nodes] == [
             node.id for node in place_order.plan.nodes if node.kind not in ("entry", "exit")
         ]

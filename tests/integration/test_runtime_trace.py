@@ -87,9 +87,7 @@ async def test_the_shape_is_the_same_in_both_modes(order: Order) -> None:
         shapes.append(shape(spans))
     assert shapes[0] == shapes[1]
     failed = [span for span in shapes[0] if span.status == "ERROR"]
-    assert [span.name for span in failed] == (
-        [] if order.stock else ["place_order", "reserve#1", "reserve#2"]
-    )
+    assert [span.name for span in failed] == ([] if order.stock else ["place_order", "reserve#1", "reserve#2"])
 
 
 @each_mode

@@ -94,7 +94,9 @@ async def test_all_messages_are_cloudevents(mode: Mode, nats: Config) -> None:
             assert item[name]
         assert datetime.fromisoformat(item["time"]).tzinfo is not None
         assert all(name.isalnum() and name.islower() and name.isascii() for name in item)
-        assert all(isinstance(value, str | int | bool) for name, value in item.items() if name not in ("data", "inputs"))
+        assert all(
+            isinstance(value, str | int | bool) for name, value in item.items() if name not in ("data", "inputs")
+        )
         assert len(item["correlationid"]) == 32
     assert len({(item["source"], item["id"]) for item in items}) == len({item["id"] for item in items})
 
@@ -116,7 +118,11 @@ async def test_the_same_facts_are_heard_in_both_modes(mode: Mode, nats: Config) 
         ("w1", "place_order.reserve.completed", '"shelf-w1"'),
         ("w1", "place_order.review.completed", '"reviewed"'),
         ("w1", "place_order.archive.completed", "null"),
-        *{fact for fact in facts if fact[0] == "w1" and ("notify" in fact[1] or "either" in fact[1] or "ended" in fact[1])},
+        *{
+            fact
+            for fact in facts
+            if fact[0] == "w1" and ("notify" in fact[1] or "either" in fact[1] or "ended" in fact[1])
+        },
     }
     [notified] = [fact for fact in facts if fact[:2] == ("w1", "place_order.notify.completed")]
     assert json.loads(notified[2]) == {"gift": None, "note": "reviewed shelf-w1", "order": "w1", "paid": 500}

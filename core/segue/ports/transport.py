@@ -158,9 +158,7 @@ class Transport(Protocol):
         """
         ...
 
-    def respond(
-        self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]
-    ) -> AbstractAsyncContextManager[None]:
+    def respond(self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]) -> AbstractAsyncContextManager[None]:
         """Answer requests on a subject, sharing them with other responders; requests are handled concurrently."""
         ...
 
