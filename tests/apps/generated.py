@@ -1,4 +1,4 @@
-"""Services for a plan that was generated: each step returns a digest of what it got, and complains if it came too early."""
+"""Services for a generated plan: each step returns a digest of what it got, and complains if it came too early."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import segue_memory.store
 import segue_memory.transport
-
 from segue.errors import StoreError, StoreUnavailable, TransportError, TransportUnavailable
 from segue.hooks import adapters
 from segue.ports.store import StateStore
@@ -72,7 +71,7 @@ class FaultyStore(Faulty):
 
 
 class FaultyTransport(Faulty):
-    """`down`, `lost` as in stores; `refused`: for good, which fails a whole turn; `swallowed`: acknowledged and gone."""
+    """`down`, `lost` as in stores; `refused`: for good, which fails a turn; `swallowed`: acknowledged and gone."""
 
     async def publish(self, messages: Sequence[Message]) -> None:
         if self._chance.of("down"):

@@ -24,7 +24,6 @@ from segue.wire import envelope
 from segue.wire.envelope import Event
 from segue.wire.subjects import OBSERVER
 
-
 NAMES = count(1)
 """Numbers for what must not meet another test's."""
 

@@ -21,13 +21,13 @@ import nats
 import pytest
 from nats.aio.msg import Msg
 from orders import LOG, Order, app, place_order
-from segue_nats.server import NatsServer
 from stage import Stage, eventually, stage
 
 from segue.config import Config
 from segue.plan.projection import COORDINATOR, MODES, Mode
 from segue.runtime import ends, overdue, reception
 from segue.wire.subjects import OBSERVER
+from segue_nats.server import NatsServer
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 Values = dict[tuple[str, str], set[str]]
@@ -217,7 +217,7 @@ async def waits_for(here: Stage, channel: Any, name: str, count: int) -> None:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("down", ["payments", "email", "inventory"])
 async def test_lost_messages_are_found_on_the_guards_way(mode: Mode, nats: Config, down: str) -> None:
-    """What waited for a service is lost while it is down; whoever published it repeats it, which the broker must take."""
+    """What waited for a service is lost while it is down; whoever published it repeats it, and the broker takes it."""
     if mode == "choreographed" and down == "email":
         down = "payments"  # the home itself has to be there
     async with stage(app, nats, mode) as here:

@@ -8,8 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 from generated import CALLS, behave, services_of
-from segue_memory.shared import shared
-from segue_memory.store import Part
 from stage import stage
 
 from segue import App
@@ -19,6 +17,8 @@ from segue.plan.graph import EXIT, Plan
 from segue.plan.projection import MODES, Mode
 from segue.testing import reference
 from segue.testing.graphs import GIVEN, workflow_like
+from segue_memory.shared import shared
+from segue_memory.store import Part
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 

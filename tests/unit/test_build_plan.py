@@ -184,7 +184,7 @@ def test_guards() -> None:
                 tidy()
             with otherwise():
                 tidy()
-        with when(order.vip):  # noqa: SIM117
+        with when(order.vip):
             with when(order.total != 5):
                 tidy()
 
