@@ -67,6 +67,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "uvloop": ("segue_nats", "segue.cli"),
     "sqlalchemy": ("segue_sql",),
     "psycopg": ("segue_sql",),
+    "jsonschema": ("segue.runtime.input",),
     "pluggy": ("segue.hooks",),
     "opentelemetry": ("segue.trace",),
     "cyclopts": ("segue.cli",),

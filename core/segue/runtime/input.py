@@ -34,11 +34,26 @@ def bind(flow: Flow[..., Any] | None, plan: Plan, args: Sequence[Any], kwargs: d
             raise InvalidInput(f"flow {plan.flow!r} needs {param.name!r}")
     if flow is not None:
         return flow.encode_input(values)
+    for param in plan.inputs:
+        if "default" in param.schema:
+            values.setdefault(param.name, param.schema["default"])
     try:
         found: dict[str, Any] = msgspec.to_builtins(values)
     except TypeError as error:
         raise InvalidInput(f"the input of {plan.flow!r} cannot be sent: {error}") from None
+    _fits(plan, found)
     return found
+
+
+def _fits(plan: Plan, values: dict[str, Any]) -> None:
+    """Whoever starts a flow by name has not its types, but its plan has their schemas."""
+    from jsonschema import Draft202012Validator  # costs too much to import for those who never need it
+    from jsonschema.exceptions import best_match
+
+    schema = {"properties": {param.name: param.schema for param in plan.inputs}, "types": plan.types}
+    error = best_match(Draft202012Validator(schema).iter_errors(values))
+    if error is not None:
+        raise InvalidInput(f"the input of {plan.flow!r} does not fit at {error.json_path}: {error.message}")
 
 
 def key_of(plan: Plan, values: dict[str, Any]) -> str:
