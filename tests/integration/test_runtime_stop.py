@@ -9,7 +9,7 @@ import pytest
 from orders import LOG, Order, app, place_order
 from stage import stage
 
-from segue import App, Service, flow
+from segue import App, Service, current, flow
 from segue.config import Config
 from segue.plan.projection import COORDINATOR, MODES, Mode
 from segue.runtime import overdue, participant, reception
@@ -85,6 +85,35 @@ async def test_what_does_not_finish_in_time_is_handed_back(
             assert await run.result(5) == 7
         assert time.monotonic() - began < 3
     assert CALLS == [7, 7]
+
+
+async def test_parked_calls_go_to_others_at_once(mode: Mode, memory: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call with a due row need not wait for the end of its lease."""
+    monkeypatch.setattr(participant, "GRACE", 0.1)
+    attempts: list[int] = []
+    keeper, home = Service("keeper"), Service("home")
+
+    @keeper.step
+    async def hold(n: int) -> int:
+        attempts.append(current().attempt)
+        if len(attempts) == 1:
+            await anyio.sleep_forever()
+        return n
+
+    @flow(home=home)
+    def held(n: int) -> int:
+        return hold(n)
+
+    async with stage(App("held", [held], [keeper, home]), memory, mode) as here:
+        async with here.running(COORDINATOR, "home", "observer"):
+            async with here.running("keeper"):
+                run = await here.client.start(held, 3)
+                await anyio.sleep(2.1)
+            began = time.monotonic()
+            async with here.running("keeper"):
+                assert await run.result(5) == 3
+    assert time.monotonic() - began < 2
+    assert attempts == [1, 2]
 
 
 async def test_stopping_leaves_nothing_behind(mode: Mode, memory: Config, monkeypatch: pytest.MonkeyPatch) -> None:

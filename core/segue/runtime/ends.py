@@ -40,7 +40,7 @@ class End:
         self.ended: Ended | None = None
         self.waiters = 0
         self.pause = ASK_FIRST
-        self.ask_at = 0.0
+        self.ask_at = anyio.current_time() + ASK_FIRST
 
     def set(self, ended: Ended) -> None:
         """It has ended."""
@@ -102,10 +102,10 @@ class Ends:
             end: What `of` gave, with its home.
             ask: Ask the home at once, because the run may have ended before anybody listened.
         """
-        if ask and end.ended is None:
+        if end.ended is None and (ask or end.ask_at <= anyio.current_time()):
+            end.ask_at = anyio.current_time() + end.pause
             await self._ask(end.home, [end])
         if end.ended is None:
-            end.ask_at = anyio.current_time() + end.pause
             end.waiters += 1
             self._awaited[end.run] = end
             if not self._sweeping:

@@ -101,6 +101,16 @@ class DueRows:
                 turn.draft.held.append(ticket)
             job.tickets = ()
 
+    async def give_back(self) -> None:
+        """Let other replicas go on at once with the parked calls that do not end here."""
+        now = time.time()
+        rows = [self.row(job, now) for job in self._host.running.values() if job.due]
+        try:
+            if rows:
+                await self._host.store.commit(due=rows)
+        except SegueError as error:
+            log.warning("due rows: %s", error.message)
+
     async def read(self, turn: Turn, rows: list[Due]) -> list[News]:
         """Turn claimed rows into jobs, and guards into news of their runs' starts."""
         news = await self._guards(turn, [row for row in rows if row.key.node == EXIT])

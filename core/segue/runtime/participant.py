@@ -131,6 +131,8 @@ class Participant:
                         scope.cancel()
                     with anyio.move_on_after(GRACE, shield=True):
                         await self._drain()
+                    with anyio.move_on_after(1.0, shield=True):
+                        await self.overdue.give_back()
                     intake.cancel_scope.cancel()
             tasks.cancel_scope.cancel()
 
