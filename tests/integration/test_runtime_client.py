@@ -203,7 +203,7 @@ async def test_a_start_by_name_is_checked_by_the_plan(memory: Config) -> None:
         run = await here.client.start("place_order", {"id": "n", "total": 5})
         assert run.key == "n"
         assert (await run.result(5))["paid"] == 5
-        with pytest.raises(InvalidInput, match="key"):
+        with pytest.raises(InvalidInput, match="'id' is a required property"):
             await here.client.start("place_order", {"total": 5})
         with pytest.raises(InvalidInput, match="needs 'order'"):
             await here.client.start("place_order")
