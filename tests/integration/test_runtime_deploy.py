@@ -198,8 +198,13 @@ async def test_deploys_at_the_same_time_do_not_forget_each_other(config: Config)
 
 async def test_a_start_right_after_a_deploy_by_somebody_else(config: Config) -> None:
     """Clients and homes hear of a new plan at different times; nobody is refused for that."""
-    async with stage(App("a", [V1], [stock, desk, extra]), config, "choreographed") as here, here.running():
-        async with stage(here.app, config, None) as other, clients.client(here.wiring) as client:
-            for n in range(30, 40):
-                await other.deploy("choreographed", V2 if n % 2 else V1)
-                assert (await (await client.start("ship", n)).result(10)).endswith(f"item {n}")
+    ship = App("a", [V1], [stock, desk, extra])
+    async with (
+        stage(ship, config, "choreographed") as here,
+        here.running(),
+        stage(ship, config, None) as other,
+        clients.client(here.wiring) as client,
+    ):
+        for n in range(30, 40):
+            await other.deploy("choreographed", V2 if n % 2 else V1)
+            assert (await (await client.start("ship", n)).result(10)).endswith(f"item {n}")

@@ -14,8 +14,9 @@ import msgspec
 import pytest
 from stage import eventually, stage
 
-from segue import App, Retry, RunFailed, Service, current, flow
+from segue import App, Retry, RunFailed, Service, current, flow, hookimpl
 from segue.config import Config, ServiceConfig
+from segue.hooks import plugins
 from segue.plan.projection import MODES, Mode
 from segue.testing.world import World
 
@@ -243,6 +244,43 @@ async def test_a_step_that_exits_fails(mode: Mode, threaded: bool) -> None:
         run = await world.start(app.flows["go"], 1)
         with pytest.raises(RunFailed, match="SystemExit"):
             await run.result(5)
+
+
+async def test_plugins_hear_of_attempts_and_ends_and_cannot_break_them(mode: Mode) -> None:
+    heard: list[tuple[Any, ...]] = []
+
+    class Plugin:
+        @hookimpl
+        def segue_step_finished(self, service: str, step: str, run: str, node: str, kind: str, seconds: float) -> None:
+            heard.append((run, service, step, node, kind))
+            assert 0 <= seconds < 5
+            raise RuntimeError("plugins do")
+
+        @hookimpl
+        def segue_run_ended(self, flow: str, run: str, key: str, status: str) -> None:
+            heard.append((run, flow, key, status))
+            raise RuntimeError("plugins do")
+
+    async def work(n: int) -> int:
+        if current().attempt == 1:
+            raise ConnectionError
+        return n
+
+    app = one_step(work, retry=Retry(initial=0.01))
+    plugin = Plugin()
+    plugins().register(plugin)
+    try:
+        async with World(app, mode=mode) as world:
+            run = await world.start(app.flows["go"], 4)
+            assert await run.result(5) == 4
+    finally:
+        plugins().unregister(plugin)
+    called = ("worker", "work", "work")
+    assert heard == [
+        (run.id, *called, "attempt.failed"),
+        (run.id, *called, "completed"),
+        (run.id, "go", "4", "completed"),
+    ]
 
 
 async def test_a_result_that_does_not_fit_its_type_fails(mode: Mode) -> None:
