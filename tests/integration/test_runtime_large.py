@@ -10,7 +10,7 @@ import pytest
 from generated import CALLS, behave, services_of
 from stage import stage
 
-from segue import App
+from segue import App, Service, flow
 from segue.config import Config
 from segue.machine.facts import Key
 from segue.plan.graph import EXIT, Plan
@@ -80,3 +80,24 @@ async def test_a_wide_join(mode: Mode, nats: Config) -> None:
     seed = next(seed for seed in range(100) if widest(workflow_like(random.Random(seed), 620)) >= 500)
     plan = workflow_like(random.Random(seed), 620)
     await run_it(plan, nats, mode, lambda run, node: None, runs=3)
+
+
+@each_mode
+async def test_a_thousand_failures_fit_into_one_end(mode: Mode, memory: Config) -> None:
+    """Their texts together are larger than a message; the nodes that failed are named."""
+    service = Service("sad")
+
+    @service.step
+    async def fail(n: int) -> int:
+        raise ValueError("x" * 900 + str(n))
+
+    @flow
+    def all_fail(n: int) -> None:
+        for i in range(1200):
+            fail.named(f"f{i}")(n)
+
+    async with stage(App("a", [all_fail], [service]), memory, mode) as here, here.running():
+        run = await here.client.start(all_fail, 1)
+        ended = await run.outcome(20)
+    assert ended.status == "failed"
+    assert [cause.node for cause in ended.causes] == [f"f{i}" for i in range(1200)]

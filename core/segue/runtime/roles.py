@@ -28,6 +28,10 @@ _NONE: frozenset[str] = frozenset()
 _GATES = frozenset({ENTRY, EXIT})
 
 
+INPUT_ROOM = 100
+"""Bytes of a command for each attempt that it names as an input."""
+
+
 class Role(Protocol):
     """A kind of participant. `executes`: invoking means running a step here."""
 
@@ -75,7 +79,7 @@ class CoordinatorRole:
 
     def refuses(self, turn: Turn, job: Job) -> Outcome | None:
         """A command must fit into a message."""
-        size = len(msgspec.json.encode(job.args))
+        size = len(msgspec.json.encode(job.args)) + INPUT_ROOM * len(job.inputs)
         if size <= turn.host.max_event:
             return None
         error = Failure("PayloadTooLarge", f"the arguments of {job.key.node} have {size:,} bytes")

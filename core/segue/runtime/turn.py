@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from segue.errors import OutcomeConflict, SegueError
-from segue.machine.facts import Await, Cause, Effect, Fact, Failure, Invoke, Key, Outcome, Record, Repeat, State
+from segue.machine.facts import Await, Effect, Fact, Invoke, Key, Record, Repeat, State
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, wanted
 from segue.plan.graph import ENTRY, EXIT
 from segue.ports.store import CellKey, CellKind, DueKey, Join
@@ -43,6 +43,7 @@ from segue.runtime.work import (
     Starting,
     Tickets,
     View,
+    fitting,
     make_event,
     mark,
     result_event,
@@ -278,9 +279,8 @@ class Turn:
         run = view.run
         event = make_event(run, fact, self.host.source, self.draft.now)
         raw = envelope.encode(event)
-        if len(raw) > self.host.max_event and fact.outcome.kind == "completed":
-            error = Failure("PayloadTooLarge", f"the value of {fact.key.node} has {len(raw):,} bytes as an event")
-            fact = fact._replace(outcome=Outcome("failed", causes=(Cause(fact.key.node, fact.key.tag, error),)))
+        if len(raw) > self.host.max_event:
+            fact = fitting(fact, len(raw))
             event = make_event(run, fact, self.host.source, self.draft.now)
             raw = envelope.encode(event)
         news = News(run, fact, event, raw, view.tickets(fact.key), recorded=True)

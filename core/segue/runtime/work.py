@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from segue.machine.facts import Fact, Key, Outcome
+from segue.machine.facts import Cause, Fact, Failure, Key, Outcome
 from segue.plan.graph import Plan
 from segue.plan.projection import Mode
 from segue.ports.store import CellKey, CellKind, Due
@@ -193,6 +193,16 @@ class Tick(NamedTuple):
 
 
 Input = Arrived | Starting | Returned | Overdue | Tick
+
+
+def fitting(fact: Fact, size: int) -> Fact:
+    """A decision whose event is too large, as one that fits: no value, or causes that do not say why."""
+    outcome, key = fact.outcome, fact.key
+    if outcome.kind == "completed":
+        error = Failure("PayloadTooLarge", f"the value of {key.node} has {size:,} bytes as an event")
+        return fact._replace(outcome=Outcome("failed", causes=(Cause(key.node, key.tag, error),)))
+    causes = tuple(Cause(cause.node, cause.tag) for cause in outcome.causes)
+    return fact._replace(outcome=Outcome(outcome.kind, causes=causes))
 
 
 def make_event(run: RunRef, fact: Fact, source: str, time: datetime, traceparent: str = "") -> Event:
