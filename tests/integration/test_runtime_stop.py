@@ -139,6 +139,15 @@ async def test_an_idle_world_stops_at_once(mode: Mode) -> None:
     assert time.monotonic() - began < 1
 
 
+async def test_a_cancelled_world_stops_at_once(mode: Mode) -> None:
+    began = time.monotonic()
+    with anyio.move_on_after(0.3):
+        async with World(app, mode=mode) as world:
+            await (await world.start(place_order, Order("c", 5))).result(5)
+            await anyio.sleep_forever()
+    assert time.monotonic() - began < 2
+
+
 async def test_stopping_while_starts_come_in(mode: Mode, memory: Config) -> None:
     """A stopping home refuses for now; the client goes on with the next replica."""
     LOG.clear()

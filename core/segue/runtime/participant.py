@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from typing import TypeVar
 
 import anyio
@@ -129,8 +130,9 @@ class Participant:
                     self.stopping = True
                     for scope in self._intake:
                         scope.cancel()
-                    with anyio.move_on_after(GRACE, shield=True):
-                        await self._drain()
+                    if anyio.current_effective_deadline() > -inf:  # else turns and calls are cancelled too
+                        with anyio.move_on_after(GRACE, shield=True):
+                            await self._drain()
                     with anyio.move_on_after(1.0, shield=True):
                         await self.overdue.give_back()
                     intake.cancel_scope.cancel()
