@@ -82,10 +82,6 @@ class Catalog:
             self._take(Entry(f"{records.PLAN}.{plan}", found))
         return self.plans.get(plan)
 
-    def plans_of(self, flow: str) -> list[Plan]:
-        """Every published plan of a flow."""
-        return [plan for plan in self.plans.values() if plan.flow == flow]
-
     async def publish(self, plan: Plan) -> None:
         """Put a plan into the registry."""
         if plan.hash not in self.plans:

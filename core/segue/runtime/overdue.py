@@ -96,9 +96,7 @@ class DueRows:
             if DueKey(job.run.id, *job.key) in turn.draft.after:
                 continue
             turn.draft.park(job, time.time() + LEASE)
-            for ticket in job.tickets:
-                ticket.holds -= 1
-                turn.draft.held.append(ticket)
+            turn.draft.release(job.tickets)
             job.tickets = ()
 
     async def give_back(self) -> None:

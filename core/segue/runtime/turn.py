@@ -375,9 +375,7 @@ class Turn:
         self.host.done += self.draft.after
         self.host.seen.add((mark, None) for mark in self.draft.seen)
         for item in finished:
-            for ticket in item.job.tickets:
-                ticket.holds -= 1
-                self.draft.held.append(ticket)
+            self.draft.release(item.job.tickets)
         counts = self.host.counts
         counts.events += len(self.draft.seen)
         counts.calls += len(self.draft.jobs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -177,11 +177,6 @@ async def _backlogs(nodes: tuple[NodeView, ...], transport: Transport, mode: str
         msgspec.structs.replace(node, backlog=counts.get(node.service)) if node.state == "open" else node
         for node in nodes
     )
-
-
-def age(since: datetime) -> float:
-    """Seconds from a time until now."""
-    return (datetime.now(UTC) - since).total_seconds()
 
 
 def _canonical(text: str) -> str:
