@@ -123,7 +123,7 @@ class Turn:
         recorded = []
         for news in proposed:
             raw = lost.get(news.cell)
-            if raw is not None and news.fact.key.node == ENTRY and news.run.id in self.started:
+            if raw is not None and news.fact.key.node == ENTRY and (news.run.id in self.started or raw != news.raw):
                 continue  # somebody else has started it, and its guard sees that it gets going
             found = news if raw is None else await self._winner(news, raw)
             if found is not None:
