@@ -15,13 +15,21 @@ from segue.errors import (
     SegueError,
     UnknownFlow,
     UnknownRun,
+    UnknownSchedule,
 )
+from segue.model import expr
 from segue.model.app import App
+from segue.model.attempts import Error, attempt
+from segue.model.blocks import after, either, otherwise, when
+from segue.model.compute import compute
+from segue.model.constructs import each, n_of, race, repeat
+from segue.model.ends import emit, finish, raise_
 from segue.model.flow import Flow, flow
 from segue.model.retry import Retry, hours, minutes, seconds
+from segue.model.schedule import Schedule
 from segue.model.service import Service
 from segue.model.step import Step
-from segue.model.tracing import after, either, otherwise, when
+from segue.model.waits import sleep, sleep_until, wait_for
 
 if TYPE_CHECKING:
     from segue.compose import connect
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "App",
     "DeclarationError",
+    "Error",
     "Flow",
     "InvalidInput",
     "NotAccepted",
@@ -38,21 +47,36 @@ __all__ = [
     "ResultTimeout",
     "Retry",
     "RunFailed",
+    "Schedule",
     "SegueError",
     "Service",
     "Step",
     "UnknownFlow",
     "UnknownRun",
+    "UnknownSchedule",
     "after",
+    "attempt",
+    "compute",
     "connect",
     "current",
+    "each",
     "either",
+    "emit",
+    "expr",
+    "finish",
     "flow",
     "hookimpl",
     "hours",
     "minutes",
+    "n_of",
     "otherwise",
+    "race",
+    "raise_",
+    "repeat",
     "seconds",
+    "sleep",
+    "sleep_until",
+    "wait_for",
     "when",
 ]
 

@@ -59,6 +59,12 @@ class UnknownFlow(SegueError, LookupError):
     fault = "caller"
 
 
+class UnknownSchedule(SegueError, LookupError):
+    """There is no schedule of this name."""
+
+    fault = "caller"
+
+
 class UnknownRun(SegueError, LookupError):
     """No run has this id or key."""
 
@@ -66,7 +72,7 @@ class UnknownRun(SegueError, LookupError):
 
 
 class AmbiguousRun(SegueError, LookupError):
-    """A fragment of an id or key fits more than one run."""
+    """An id, a key, or a fragment of either fits more than one run."""
 
     fault = "caller"
 
@@ -114,7 +120,7 @@ class StoreUnavailable(StoreError, ConnectionError):
 
 
 class NotAccepted(SegueError):
-    """The home of a flow refused a start; no run exists."""
+    """The home of a run refused a start, or what was asked of the run; nothing was changed."""
 
     fault = "caller"
 
@@ -127,7 +133,7 @@ class ResultTimeout(SegueError, TimeoutError):
 
 
 class RunFailed(SegueError):
-    """A run ended without completing: an uncaught failure of a step."""
+    """A run ended without completing: an uncaught failure, or it was cancelled."""
 
     fault = "service"
 

@@ -79,7 +79,10 @@ class Hooks:
 
     @hookspec
     def segue_step_finished(self, service: str, step: str, run: str, node: str, kind: str, seconds: float) -> None:
-        """An attempt of a step finished here: `kind` is completed, failed or attempt.failed."""
+        """An attempt of a step finished here.
+
+        `kind` is completed, failed, cancelled or attempt.failed; of an undo compensated or compensation.failed.
+        """
 
     @hookspec
     def segue_run_ended(self, flow: str, run: str, key: str, status: str) -> None:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, or_, select
 
-from segue.ports.journal import JournalEntry, RunQuery, RunRecord
+from segue.ports.journal import STAGES, JournalEntry, RunQuery, RunRecord, status_of
 from segue_sql.database import connect_to
 from segue_sql.lane import Lane
 from segue_sql.link import Link
@@ -19,6 +19,7 @@ from segue_sql.statements import EVENTS, PLANS, RUNS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_status = case((and_(run.c.status == "running", run.c.pauses % 2 == 1), "paused"), else_=run.c.status)
 
 
 class _Append(NamedTuple):
@@ -66,7 +67,7 @@ class SqlJournal:
         if query.flow:
             chosen = chosen.where(run.c.flow == query.flow)
         if query.status:
-            chosen = chosen.where(run.c.status == query.status)
+            chosen = chosen.where(_status == query.status)
         if query.text:
             chosen = chosen.where(_contains(query.text))
         return await self._lane.read(partial(_records, query=chosen))
@@ -109,8 +110,10 @@ def _records(link: Link, query: Select[Any]) -> list[RunRecord]:
             key=row.key,
             started=_instant(row.started),
             ended=_instant(row.ended),
-            status=row.status,
+            status=status_of(row.status, row.pauses),
             error=row.error,
+            revision=row.stage // STAGES,
+            pauses=row.pauses,
         )
         for row in link.core.execute(query)
     ]
@@ -169,9 +172,11 @@ def _run_row(record: RunRecord) -> tuple[object, ...]:
         record.key,
         started,
         ended,
-        record.status,
+        status_of(record.status, 0),
         record.error,
         shown,
+        record.stage,
+        record.pauses,
     )
 
 

@@ -43,6 +43,10 @@ class Link(Protocol):
         """What a lookup finds, by the number of the row."""
         ...
 
+    def scan(self, part: int, runs: Sequence[str]) -> list[Row]:
+        """All cells of some runs, as (run, node, tag, rev, kind, value)."""
+        ...
+
     def insert_cells(self, statements: StoreStatements, rows: Sequence[Row]) -> dict[int, Any]:
         """Insert the cells that are not there yet; the recorded values of those that are, by the number of the row."""
         ...

@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, Table, func, insert, inspect, select
+from sqlalchemy import Connection, Table, func, insert, inspect, select, text
 
 from segue.errors import StoreError
+from segue.ports.journal import STAGES
 from segue_sql import schema
 from segue_sql.database import connect_to
 from segue_sql.errors import translated
@@ -23,14 +24,24 @@ _LOCK = 0x5E60E
 
 def _creates(*tables: Table) -> Callable[[Connection], None]:
     def apply(core: Connection) -> None:
-        schema.metadata.create_all(core, tables, checkfirst=False)
+        for table in tables:
+            table.create(core)
 
     return apply
 
 
+def _stages(core: Connection) -> None:
+    """Runs may end more than once, and be held."""
+    for name, value in (("stage", STAGES), ("pauses", 0)):
+        core.execute(text(f"ALTER TABLE segue_journal_run ADD COLUMN {name} INTEGER NOT NULL DEFAULT {value}"))
+    ended = STAGES + STAGES - 1
+    core.execute(text(f"UPDATE segue_journal_run SET stage = {ended} WHERE status <> 'running'"))
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _creates(schema.part, schema.cell, schema.tally, schema.due, schema.key),
-    _creates(schema.event, schema.run, schema.plan),
+    _creates(schema.event, schema.run_2, schema.plan),
+    _stages,
 )
 """Step n leads to version n + 1."""
 

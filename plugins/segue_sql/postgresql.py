@@ -101,6 +101,11 @@ class PostgresLink:
             return {i - 1: value.hex for i, value in found}
         return {i - 1: value for i, value in found}
 
+    def scan(self, part: int, runs: Sequence[str]) -> list[Row]:
+        cursor = self._driver.cursor(binary=True)
+        cursor.execute(SCAN, (part, list(runs)))
+        return [(run.hex, *rest) for run, *rest in cursor.fetchall()]
+
     def insert_cells(self, statements: StoreStatements, rows: Sequence[Row]) -> dict[int, Any]:
         if not rows:
             return {}
@@ -159,6 +164,7 @@ UPDATE segue_due d SET due_at = %s, owner = %s FROM c
 WHERE d.part = c.part AND d.run = c.run AND d.node = c.node AND d.tag = c.tag
 RETURNING c.due_at, d.run, d.node, d.tag, d.attempt, d.body
 """
+SCAN = "SELECT run, node, tag, rev, kind, value FROM segue_cell WHERE part = %s AND run = ANY(%s::uuid[])"
 _IS_OVERDUE = "SELECT 1 FROM segue_due WHERE part = %s AND due_at <= %s LIMIT 1"
 _CASTS: dict[Kind, str] = {
     "text": "j->>{i}",

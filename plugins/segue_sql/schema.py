@@ -81,22 +81,35 @@ event = _table(
     _value("time", BigInteger),
     _value("body", LargeBinary),
 )
-run = _table(
-    "journal_run",
-    _key("run"),
-    _value("flow"),
-    _value("plan"),
-    _value("mode"),
-    _value("key"),
-    _value("started", BigInteger, null=True),
-    _value("ended", BigInteger, null=True),
-    _value("status"),
-    _value("error"),
-    _value("at", BigInteger),
-)
-"""`at` orders the list: when the run started, or while that is unknown when it ended."""
-Index("segue_journal_run_key", run.c.key)
-Index("segue_journal_run_at", run.c.at)
+
+
+def _runs(metadata: MetaData, *columns: Column[Any]) -> Table:
+    """`at` orders the list: when the run started, or while that is unknown when it ended."""
+    table = Table(
+        "segue_journal_run",
+        metadata,
+        _key("run"),
+        _value("flow"),
+        _value("plan"),
+        _value("mode"),
+        _value("key"),
+        _value("started", BigInteger, null=True),
+        _value("ended", BigInteger, null=True),
+        _value("status"),
+        _value("error"),
+        _value("at", BigInteger),
+        *columns,
+        sqlite_with_rowid=False,
+    )
+    Index("segue_journal_run_key", table.c.key)
+    Index("segue_journal_run_at", table.c.at)
+    return table
+
+
+run = _runs(metadata, _value("stage", Integer), _value("pauses", Integer))
+"""`stage`: of two records of a run the one with the greater says what `ended`, `status` and `error` are."""
+run_2 = _runs(MetaData())
+"""As it was in versions 2 and before."""
 plan = _table("journal_plan", _key("hash"), _value("body", LargeBinary))
 
 version = Table(

@@ -34,6 +34,7 @@ PIECE = 256
 
 _log = logging.getLogger("segue.sql")
 _pairs = msgspec.json.Decoder(list[tuple[int, Any]])
+_cells = msgspec.json.Decoder(list[tuple[str, str, int, int, str]])
 _dues = msgspec.json.Decoder(list[tuple[int, str, str, str, int, str]])
 
 
@@ -128,6 +129,20 @@ class SqliteLink:
                 found |= {start + i: value for i, value in _pairs.decode(text)}
         return found
 
+    def scan(self, part: int, runs: Sequence[str]) -> list[Row]:
+        """Page by page, so that what comes back as one text stays far from SQLite's limit; in one transaction."""
+        found: list[Row] = []
+        self._driver.execute("BEGIN")
+        for run in runs:
+            place: Row | None = ("", "", 0, 0)
+            while place is not None:
+                [(text,)] = self._driver.execute(SCAN, (part, bytes.fromhex(run), *place))
+                page = _cells.decode(text)
+                found += [(run, *key, bytes.fromhex(value)) for *key, value in page]
+                place = page[-1][:-1] if len(page) == PIECE else None
+        self._driver.execute("COMMIT")
+        return found
+
     def insert_cells(self, statements: StoreStatements, rows: Sequence[Row]) -> dict[int, Any]:
         there: dict[int, Any] = {}
         for start, piece in pieces(rows):
@@ -179,6 +194,11 @@ WITH k(run, node, tag) AS (VALUES {places})
 DELETE FROM segue_due WHERE part = {part} AND (run, node, tag) IN (SELECT run, node, tag FROM k)
 """
 _IS_OVERDUE = "SELECT 1 FROM segue_due WHERE part = ? AND due_at <= ? LIMIT 1"
+SCAN = f"""
+SELECT json_group_array(json_array(node, tag, rev, kind, hex(value))) FROM
+(SELECT * FROM segue_cell WHERE part = ? AND run = ? AND (node, tag, rev, kind) > (?, ?, ?, ?)
+ORDER BY part, run, node, tag, rev, kind LIMIT {PIECE})
+"""
 _OVERDUE = """
 SELECT json_group_array(json_array(due_at, lower(hex(run)), node, tag, attempt, hex(body))) FROM
 (SELECT * FROM segue_due WHERE part = ? AND due_at <= ? ORDER BY due_at LIMIT ?)

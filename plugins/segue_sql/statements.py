@@ -59,6 +59,8 @@ _KINDS: dict[str, Kind] = {
     "started": "integer",
     "ended": "integer",
     "at": "integer",
+    "stage": "integer",
+    "pauses": "integer",
 }
 
 
@@ -117,18 +119,22 @@ EVENTS = Statement(
     _columns("run id node kind time body"),
 )
 RUNS = Statement(
-    "INSERT INTO segue_journal_run AS r (run, flow, plan, mode, key, started, ended, status, error, at) "
-    "SELECT run, flow, plan, mode, key, started, ended, status, error, at FROM k WHERE true "
+    "INSERT INTO segue_journal_run AS r "
+    "(run, flow, plan, mode, key, started, ended, status, error, at, stage, pauses) "
+    "SELECT run, flow, plan, mode, key, started, ended, status, error, at, stage, pauses FROM k WHERE true "
     "ON CONFLICT (run) DO UPDATE SET "
     "flow = coalesce(nullif(r.flow, ''), excluded.flow), plan = coalesce(nullif(r.plan, ''), excluded.plan), "
     "mode = coalesce(nullif(r.mode, ''), excluded.mode), key = coalesce(nullif(r.key, ''), excluded.key), "
-    "started = coalesce(r.started, excluded.started), ended = coalesce(r.ended, excluded.ended), "
-    "status = coalesce(nullif(r.status, 'running'), excluded.status), "
-    "error = coalesce(nullif(r.error, ''), excluded.error), "
-    "at = coalesce(r.started, excluded.started, r.ended, excluded.ended, 0)",
-    _columns("run flow plan mode key started ended status error at"),
+    "started = coalesce(r.started, excluded.started), "
+    "ended = CASE WHEN excluded.stage > r.stage THEN excluded.ended ELSE r.ended END, "
+    "status = CASE WHEN excluded.stage > r.stage THEN excluded.status ELSE r.status END, "
+    "error = CASE WHEN excluded.stage > r.stage THEN excluded.error ELSE r.error END, "
+    "at = coalesce(r.started, excluded.started, r.ended, excluded.ended, 0), "
+    "stage = CASE WHEN excluded.stage > r.stage THEN excluded.stage ELSE r.stage END, "
+    "pauses = CASE WHEN excluded.pauses > r.pauses THEN excluded.pauses ELSE r.pauses END",
+    _columns("run flow plan mode key started ended status error at stage pauses"),
 )
-"""What is empty is filled; "running" counts as empty."""
+"""What is empty is filled; the later stage says what the status is (`RunRecord.plus`)."""
 PLANS = Statement(
     "INSERT INTO segue_journal_plan (hash, body) SELECT hash, body FROM k WHERE true ON CONFLICT DO NOTHING",
     _columns("hash body"),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from segue.ports.store import Cell, CellKey, Committed, Due, DueKey, Join
+from segue.ports.store import Cell, CellKey, CellKind, Committed, Due, DueKey, Join
 from segue_sql import schema
 from segue_sql.batch import Batch, Commit
 from segue_sql.database import connect_to
@@ -66,6 +66,13 @@ class SqlStore:
             return {}
         return await self._lane.read(partial(self._load, keys=wanted))
 
+    async def scan(self, runs: Sequence[str]) -> dict[CellKey, bytes]:
+        """All cells of these runs."""
+        wanted = list(dict.fromkeys(runs))
+        if not wanted:
+            return {}
+        return await self._lane.read(partial(self._scan, runs=wanted))
+
     async def commit(
         self, cells: Sequence[Cell] = (), *, due: Sequence[Due] = (), done: Sequence[DueKey] = ()
     ) -> Committed:
@@ -112,6 +119,12 @@ class SqlStore:
         run = link.run
         rows = [(run(key.run), key.node, key.tag, key.revision, int(key.kind)) for key in keys]
         return {keys[i]: value for i, value in link.lookup(self._sql.load, rows).items()}
+
+    def _scan(self, link: Link, runs: Sequence[str]) -> dict[CellKey, bytes]:
+        return {
+            CellKey(run, node, tag, revision, CellKind(kind)): value
+            for run, node, tag, revision, kind, value in link.scan(self._sql.part, runs)
+        }
 
     def _tally(self, link: Link, joins: Sequence[Join]) -> dict[Join, int]:
         rows = [(link.run(run), node, tag, revision) for run, node, tag, revision in joins]

@@ -49,6 +49,11 @@ class FaultyStore(Faulty):
             raise StoreError("faulty: broken")
         return await self._inner.load(keys)
 
+    async def scan(self, runs: Any) -> Any:
+        if self._chance.of("down"):
+            raise StoreUnavailable("faulty: down")
+        return await self._inner.scan(runs)
+
     async def commit(self, *args: Any, **kwargs: Any) -> Any:
         if self._chance.of("down"):
             raise StoreUnavailable("faulty: down")

@@ -69,7 +69,7 @@ class Stage:
                 elif name == OBSERVER:
                     await stack.enter_async_context(compose.observing(self.config, self.wiring))
                 else:
-                    service = self.app.services[name]
+                    service = self.app.hosted()[name]
                     await stack.enter_async_context(compose.serve(self.config, self.wiring, service))
             yield self
 

@@ -71,7 +71,7 @@ def _outcomes(part: Part, run: str, node: str) -> list[Any]:
     from segue.ports.store import CellKey, CellKind
 
     key = CellKey(run, node, Key(node).tag, 1, CellKind.OUTCOME)
-    return [key] if key in part.cells else []
+    return [key] if key in part.cells[run] else []
 
 
 @each_mode

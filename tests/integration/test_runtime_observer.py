@@ -6,7 +6,9 @@ from collections import Counter
 from typing import Any
 
 import anyio
+import desk
 import pytest
+import trips
 from orders import Order, Summary, app, place_order
 from stage import Stage, eventually, in_memory, stage
 
@@ -214,3 +216,81 @@ async def test_where_while_the_coordinator_is_down(memory: Config) -> None:
         assert nodes["wave_through"].state in ("open", "completed")
         async with here.running():
             assert (await run.result(5)).order == "c"
+
+
+async def screen(here: Stage, run: RunHandle[Any]) -> tuple[str, str, list[tuple[str, str, str]]]:
+    """What `where` shows of a run that has ended, once the journal is complete."""
+    await run.outcome(10)
+
+    async def settled() -> bool:
+        view = await here.client.where(run.id)
+        return view.run.ended is not None and all(node.outcome is not None for node in view.nodes)
+
+    await eventually(settled)
+    view = await here.client.where(run.id)
+    return view.run.status, view.stop, [(node.node, node.tag, node.state) for node in view.nodes]
+
+
+async def test_constructs_and_compensation_look_the_same_in_both_modes() -> None:
+    async def screens(mode: Mode) -> list[Any]:
+        async with stage(trips.app, in_memory(), mode) as here, here.running():
+            started = [
+                await here.client.start(trips.visit, trips.Trip("v", [1, 2])),
+                await here.client.start(trips.visit_odd, trips.Trip("o", [1, 2])),
+                await here.client.start(trips.climb, trips.Trip("c", price=2)),
+                await here.client.start(trips.book, trips.Trip("b", price=500)),
+                await here.client.start(trips.book_or_stay, trips.Trip("s", price=500)),
+                await here.client.start(trips.fastest, trips.Trip("f")),
+            ]
+            return [await screen(here, run) for run in started]
+
+    one, other = [await screens(mode) for mode in MODES]
+    assert one == other
+    visit, odd, climb, book, stay, _ = one
+    assert visit == (
+        "completed",
+        "",
+        [
+            ("each", "", "completed"),
+            ("grow", "0", "completed"),
+            ("grow", "1", "completed"),
+            ("double", "0", "completed"),
+            ("double", "1", "completed"),
+        ],
+    )
+    assert odd[2] == [("each", "", "completed"), ("odd", "0", "completed"), ("odd", "1", "failed")]
+    assert climb[2] == [("repeat", "", "completed"), ("grow", "0", "completed"), ("grow", "1", "completed")]
+    assert book == ("failed", "failed", [("fly", "", "undone"), ("lodge", "", "undone"), ("pay", "", "failed")])
+    assert stay[:2] == ("completed", "")
+    states = {node: state for node, _, state in stay[2]}
+    assert (states["attempt"], states["fly"], states["pay"]) == ("completed", "undone", "failed")
+
+
+@each_mode
+async def test_the_list_follows_a_run_through_stop_and_retry(mode: Mode, memory: Config) -> None:
+    """The status is that of the newest revision, whatever the observer hears first."""
+    async with stage(desk.app, memory, mode) as here:
+        names = without(here, OBSERVER)
+        async with here.running(*names):
+            desk.broken.add("T-l")
+            run = await here.client.start(desk.support, desk.Ticket("l"))
+            await run.signal("answer", desk.Answer("ann"))
+            assert (await run.outcome(5)).status == "failed"
+            async with here.running(OBSERVER):
+                await here.events(run.id)
+                [record] = await here.journal.find(run.id)
+                assert (record.status, record.revision) == ("failed", 1)
+                assert record.error == "fix: T-l is broken"
+            # Nobody watches the second revision.
+            desk.broken.discard("T-l")
+            await run.retry()
+            await run.result(5)
+        async with here.running(OBSERVER):
+
+            async def caught_up() -> bool:
+                [record] = await here.journal.find(run.id)
+                return (record.status, record.revision, record.error) == ("completed", 2, "")
+
+            await eventually(caught_up)
+            kinds = {event.kind for event in await here.events(run.id)}
+            assert kinds >= {"stopped", "compensated", "reset", "ended", "signalled"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trips
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from orders import Order, app, place_order
@@ -109,3 +110,53 @@ async def test_a_collector_that_fails_harms_nobody(mode: Mode, memory: Config) -
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     async with stage(app, memory, mode, OtelTracing(Broken())) as here, here.running():
         assert (await (await here.client.start(place_order, Order("b", 5))).result(5)).order == "b"
+
+
+async def test_constructs_and_undos_have_the_same_shape_in_both_modes() -> None:
+    """Items and rounds have tags, undos link to what they undo, and a retry has a root of its own."""
+
+    async def shapes(mode: Mode) -> list[list[SpanShape]]:
+        exporter = InMemorySpanExporter()
+        tracing = OtelTracing(exporter)
+        found = []
+        async with stage(trips.app, in_memory(), mode, tracing) as here, here.running():
+
+            async def ended(run: RunHandle[Any], roots: int) -> list[ReadableSpan]:
+                number = int(run.id, 16)
+                spans: list[ReadableSpan] = []
+
+                async def there() -> bool:
+                    spans[:] = [
+                        span
+                        for span in exporter.get_finished_spans()
+                        if span.context and span.context.trace_id == number
+                    ]
+                    return sum(span.name == run.flow for span in spans) == roots
+
+                await run.outcome(10)
+                await eventually(there)
+                return spans
+
+            for flow, trip in (
+                (trips.visit, trips.Trip("v", [1, 2, 3])),
+                (trips.climb, trips.Trip("c", price=1)),
+                (trips.book_or_stay, trips.Trip("s", price=500)),
+            ):
+                found.append(shape(await ended(await here.client.start(flow, trip), 1)))
+            run = await here.client.start(trips.book, trips.Trip("b", price=500))
+            await ended(run, 1)
+            await run.retry()
+            found.append(shape(await ended(run, 2)))
+        return found
+
+    one, other = [await shapes(mode) for mode in MODES]
+    assert one == other
+    items, rounds, caught, again = [[span.name for span in found] for found in one]
+    assert items == [f"{name}/{i}#1" for name in ("double", "grow") for i in range(3)] + ["visit"]
+    assert rounds == ["climb", *(f"grow/{i}#1" for i in range(3))]
+    assert caught == ["book_or_stay", "fly#1", "fly:undo#1", "lodge#1", "lodge:undo#1", "pay#1"]
+    assert {name for name in again if name.endswith(" r2")} == {
+        f"{name} r2" for name in ("book", "fly#1", "fly:undo#1", "lodge#1", "lodge:undo#1", "pay#1")
+    }
+    [undo] = [span for span in one[2] if span.name == "fly:undo#1"]
+    assert undo.links == ("fly#1",)

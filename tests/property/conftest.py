@@ -1,50 +1,34 @@
-"""Seeds for the property tests: kept failures first, then as many as the time allows."""
+"""Seeds for the property tests: as many as a quick run allows; `make soak` tries more."""
 
 from __future__ import annotations
 
-import os
-import time
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-KEPT = Path(__file__).parent / "seeds.txt"
-Seeds = Callable[[int], Iterator[int]]
+sys.path.insert(0, str(Path(__file__).parent))
 
-
-@pytest.fixture
-def seeds() -> Iterator[Seeds]:
-    """`seeds(n)`: the kept seeds, then 0 to n-1; with SEGUE_SOAK_SECONDS set, new ones for so long.
-
-    The seed at which a test fails is printed, and kept in `seeds.txt` for every later run.
-    """
-    running: list[int] = []
-
-    def draw(count: int) -> Iterator[int]:
-        kept = [int(line) for line in KEPT.read_text().split() if line.isdigit()]
-        soak = float(os.environ.get("SEGUE_SOAK_SECONDS", "0"))
-        until = time.monotonic() + soak
-        fresh = time.time_ns() // 1_000_000 if soak else 0
-        for seed in (*kept, *range(count)):
-            running[:] = [seed]
-            yield seed
-        while soak and time.monotonic() < until:
-            fresh += 1
-            running[:] = [fresh]
-            yield fresh
-        running.clear()
-
-    yield draw
-    if running:
-        print(f"failed at seed {running[0]}")
-        if str(running[0]) not in KEPT.read_text().split():
-            with KEPT.open("a") as kept:
-                kept.write(f"{running[0]}\n")
+from segue.testing.soak import watched
 
 
 @pytest.fixture(params=[64, 1], ids=["loaded", "counted"])
 def joins(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """How small joins learn that they are complete: by loading their inputs, or by their tally alone."""
-    monkeypatch.setattr("segue.machine.step.LOADED_JOIN", request.param)
+    monkeypatch.setattr("segue.machine.routes.LOADED_JOIN", request.param)
+    monkeypatch.setattr("segue.runtime.turn.LOADED_JOIN", request.param)
     return int(request.param)
+
+
+@pytest.fixture
+def patience() -> Iterator[None]:
+    """Something that never waits fails the test instead of hanging it."""
+    with watched(120.0):
+        yield
+
+
+@pytest.fixture
+def seeds() -> Callable[[int], range]:
+    """`seeds(n)`: 0 to n-1."""
+    return range

@@ -7,7 +7,32 @@ from typing import Any, assert_type
 
 import msgspec
 
-from segue import App, Flow, Retry, Service, Step, after, either, flow, minutes, otherwise, when
+from segue import (
+    App,
+    Error,
+    Flow,
+    Retry,
+    Service,
+    Step,
+    after,
+    attempt,
+    compute,
+    each,
+    either,
+    emit,
+    finish,
+    flow,
+    minutes,
+    n_of,
+    otherwise,
+    race,
+    raise_,
+    repeat,
+    sleep,
+    sleep_until,
+    wait_for,
+    when,
+)
 from segue.model.step import AsyncStep
 
 
@@ -108,6 +133,83 @@ def small(order: Order) -> None:
 
 a_flow: Flow[[Order], Receipt | Refusal] = place_order
 assert_type(small.decode_result(None), None)
+
+
+@charge.undo
+async def refund(order: Order, receipt: Receipt) -> None: ...
+
+
+@charge.undo(retry=Retry(max_attempts=9), timeout=3)
+def refund_again(order: Order) -> int:
+    return 1
+
+
+a_coroutine_again: Callable[[Order, Receipt], Coroutine[Any, Any, None]] = refund
+a_function_again: Callable[[Order], int] = refund_again
+
+
+@compute
+def fee(total: float, rate: float = 0.1) -> float:
+    return total * rate
+
+
+@compute(name="shown")
+def show(total: float) -> str:
+    return f"{total:.2f}"
+
+
+@flow(on_failure="stop", deadline=minutes(5))
+def constructs(orders: list[Order], order: Order) -> Receipt:
+    assert_type(each(orders, charge, limit=2), list[Receipt])
+    assert_type(each(orders, lambda one: refuse(one).reason), list[str])
+    assert_type(each(orders, charge, tolerate=1), list[Receipt | None])
+    assert_type(each(orders, charge, None, 1), list[Receipt | None])
+    each(order, charge)  # type: ignore[call-overload]
+    each(orders, lambda one: one.size)  # type: ignore[attr-defined]
+
+    assert_type(repeat(again, order, until=lambda one: one.vip, cap=3, last=True), Order)
+    assert_type(repeat(lambda _: charge(order), None, until=lambda found: found.order == "x", cap=3), Receipt)
+    repeat(again, order, until=lambda one: one.size, cap=3)  # type: ignore[attr-defined]
+
+    assert_type(race(lambda: charge(order), lambda: charge(order), name="first"), Receipt)
+    assert_type(n_of(2, lambda: refuse(order), lambda: refuse(order)), list[Refusal])
+    race(lambda one: charge(one))  # type: ignore[arg-type, misc]
+
+    def refused(error: Error) -> Receipt:
+        log(error.message)
+        emit("refused", error.value)
+        return charge(order)
+
+    assert_type(attempt(lambda: charge(order), {KeyError: refused, "Gone": lambda: ship(order)}), Receipt)
+    assert_type(attempt(lambda: charge(order), {KeyError: lambda error: raise_(ValueError, error.message)}), Receipt)
+    assert_type(attempt(lambda: charge(order), finally_=lambda: log("x"), undo=True, timeout=minutes(1)), Receipt)
+    attempt(charge, {KeyError: refused})  # type: ignore[arg-type]
+
+    assert_type(wait_for("paid", Receipt, timeout=minutes(1), match=order.id), Receipt)
+    assert_type(wait_for("lines", list[str]), list[str])
+    with after(wait_for("go", None), sleep(3), sleep_until("2030-01-01T00:00:00Z")):
+        emit("gone")
+    sleep("x", "y")  # type: ignore[call-overload]
+
+    assert_type(fee(order.total, rate=0.5), float)
+    assert_type(show(fee(1)), str)
+    fee("x")  # type: ignore[arg-type]
+
+    assert_type(place_order(order), Receipt | Refusal)
+    assert_type(place_order.named("child")(order), Receipt | Refusal)
+    place_order(3)  # type: ignore[arg-type]
+
+    with when(order.vip):
+        raise_(KeyError, value={"order": order.id})
+    with when(order.total > 1):
+        finish(charge(order))
+    return charge(order)
+
+
+@payments.step
+def again(order: Order) -> Order:
+    return order
+
 
 app = App("shop", flows=[place_order, small], services=[payments])
 

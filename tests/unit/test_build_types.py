@@ -284,7 +284,8 @@ def test_values_that_fit(tp: Any, value: Callable[[Any], Any], expected: Value) 
         (int, lambda o: Parent(1), "argument 'value' of take must be int, got a Parent"),
         (int | str, lambda o: [o.qty], "argument 'value' of take must be int | str, got a list"),
         (int, lambda o: object, "argument 'value' of take must be int, got <class 'object'>: Encoding objects of type"),
-        (bool, lambda o: o.total > 1, "argument 'value' of take is a condition, which only `when` takes"),
+        (int, lambda o: o.total > 1, "argument 'value' of take must be int, but order.total > 1 is bool"),
+        (int, lambda o: o.total / 2, "argument 'value' of take must be int, but order.total / 2 is float"),
     ],
 )
 def test_values_that_do_not_fit(tp: Any, value: Callable[[Any], Any], message: str) -> None:

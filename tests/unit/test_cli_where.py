@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
 from segue.cli.runs import run_lines
 from segue.cli.runview import view_lines
-from segue.machine.facts import Cause, Failure
+from segue.machine.facts import Cause, Failure, Outcome
+from segue.machine.history import NodeState
 from segue.ports.journal import RunRecord
 from segue.runtime.where import NodeView, RunView
 
@@ -116,10 +118,104 @@ def test_without_the_broker_the_backlog_is_unknown() -> None:
             "attempt 1 at 11:58:40 failed: E: x; next 11:58:50, due 1 min 20 s ago",
         ),
         (NodeView("a", "s", "step", "aborted"), "aborted"),
+        (NodeView("a", "s", "sleep", "sleeping", next=at(50)), "sleeps until 12:01:00"),
+        (
+            NodeView("a", "s", "wait", "waiting_signal", signal="go", since=at(-60), next=at(60)),
+            "waits for signal 'go' since 11:59:10, until 12:01:10",
+        ),
+        (NodeView("a", "s", "wait", "waiting_signal", signal="go", slot="x"), "waits for signal 'go' for 'x'"),
+        (NodeView("a", "s", "step", "paused"), "is held, unless it had begun: the run is paused"),
+        (NodeView("a", "s", "step", "stopping"), "is stopped; s has not said whether it had begun"),
+        (NodeView("a", "s", "step", "compensating"), "is being undone"),
+        (
+            NodeView("a", "s", "step", "compensating", attempts=2, of=5, error=Failure("E", "x"), next=at(5)),
+            "undo: attempt 2 of 5 failed: E: x; next 12:00:15",
+        ),
+        (NodeView("a", "s", "step", "undo_failed", error=Failure("E", "x")), "cannot be undone: E: x"),
+        (NodeView("a", "s", "step", "undone"), "undone"),
+        (NodeView("a", "s", "flow", "open", child="c1", since=at(-3)), "run c1 has not ended for 3.0 s"),
+        (NodeView("a", "s", "each", "running", done=3, total=10), "3 of 10 items over"),
+        (NodeView("a", "s", "each", "completed", done=10, total=10), "10 items"),
+        (NodeView("a", "s", "each", "completed"), "done"),
+        (NodeView("a", "s", "repeat", "running", done=3, total=20), "round 4 of 20 at most"),
+        (
+            NodeView("a", "s", "repeat", "running", done=3, total=20, next=at(5)),
+            "round 4 of 20 at most; next at 12:00:15",
+        ),
+        (NodeView("a", "s", "repeat", "completed", done=1, total=20), "1 round"),
+        (NodeView("a", "s", "race", "running", done=1, total=3, since=at(-2)), "1 of 3 branches over for 2.0 s"),
+        (
+            NodeView("a", "s", "race", "completed", done=3, total=3, outcome=Outcome("completed", 1, winners=(0, 2))),
+            "won by branch 1, 3",
+        ),
+        (NodeView("a", "s", "attempt", "running", since=at(-2), next=at(8)), "under way for 2.0 s, until 12:00:18"),
+        (NodeView("a", "s", "step", "cancelled", causes=(Cause("a"),)), "cancelled"),
     ],
 )
 def test_words(node: NodeView, words: str) -> None:
     assert shown(RunView(record(), (node,)), "reachable").splitlines()[1].endswith(f"  s  {words}")
+
+
+def item(node: str, tag: str, state: NodeState, **more: Any) -> NodeView:
+    return NodeView(node, "inventory", "step", state, tag, ("lines",), **more)
+
+
+LINES = NodeView("lines", "inventory", "each", "running", done=3, total=10)
+PICKED = (
+    *(item("pick", str(i), "completed", attempts=1) for i in range(4)),
+    item("pick", "4", "failed", attempts=1, error=Failure("Empty", "no bolts")),
+    item("pick", "5", "open", since=at(-3)),
+)
+PACKED = (*(item("pack", str(i), "completed") for i in range(3)), item("pack", "3", "open"))
+
+
+def test_items_are_counted_and_those_under_way_or_failed_are_shown() -> None:
+    assert (
+        shown(RunView(record(), (LINES, *PICKED, *PACKED)))
+        == """\
+place_order/4711  running for 42 s   orchestrated   plan 1a2b3c4d5e6f   run 0195600000007000800000000000000a
+  …  lines     inventory  3 of 10 items over
+  ✖    pick    inventory  4/10 done, 1 failed, 1 open
+  ✖    pick/4  inventory  failed: Empty: no bolts
+  …    pick/5  inventory  inventory has not answered for 3.0 s
+  …    pack    inventory  3/10 done, 1 open
+  …    pack/3  inventory  inventory has not answered
+"""
+    )
+
+
+def test_all_shows_every_item() -> None:
+    lines = shown(RunView(record(), (LINES, *PICKED)), limit=None).splitlines()
+    assert [line.split()[1] for line in lines[2:]] == ["pick", *(f"pick/{i}" for i in range(6))]
+
+
+def test_of_many_items_a_few_are_shown() -> None:
+    many = tuple(item("pick", str(i), "open") for i in range(1000))
+    lines = shown(RunView(record(), (msgspec.structs.replace(LINES, total=1000), *many))).splitlines()
+    assert len(lines) == 9
+    assert lines[2].split(maxsplit=3) == ["…", "pick", "inventory", "0/1,000 done, 1,000 open"]
+    assert lines[-1].strip() == "… 995 more"
+
+
+def test_one_round_needs_no_counting() -> None:
+    loop = NodeView("poll", "bank", "repeat", "running", total=5)
+    look = NodeView("look", "bank", "step", "waiting", "0", ("poll",))
+    lines = shown(RunView(record(), (loop, look))).splitlines()
+    assert lines[2].split() == ["·", "look/0", "bank", "waits"]
+
+
+@pytest.mark.parametrize(
+    ("run", "stop", "head"),
+    [
+        (record(status="compensating"), "failed", "compensating for 42 s   orchestrated"),
+        (record(status="compensating"), "deadline", "compensating for 42 s, because its time was over   orch"),
+        (record(status="paused", pauses=1), "", "paused for 42 s   orchestrated"),
+        (record(revision=2), "", "running for 42 s   retried, revision 2   orchestrated"),
+        (record(status="cancelled", ended=at(0)), "cancelled", "cancelled after 42 s, at 12:00:10   orchestrated"),
+    ],
+)
+def test_the_head_says_what_happens_to_the_run(run: RunRecord, stop: str, head: str) -> None:
+    assert shown(RunView(run, (), stop)).startswith(f"place_order/4711  {head}")
 
 
 def test_a_large_plan_shows_what_matters() -> None:

@@ -348,9 +348,9 @@ def test_a_bad_flow_is_refused_with_its_place(fn: Any, message: str) -> None:
 
 
 def test_settings_of_a_flow_are_checked() -> None:
-    with pytest.raises(DeclarationError, match="on_failure='stop' is not supported yet"):
-        flow(on_failure="stop")
-    with pytest.raises(DeclarationError, match="on_failure='never' is not supported\n"):
+    with pytest.raises(DeclarationError, match="the deadline of a flow must be more than zero seconds, got 0"):
+        flow(deadline=0)
+    with pytest.raises(DeclarationError, match="on_failure='never' is no policy"):
         flow(on_failure="never")
     with pytest.raises(DeclarationError, match="home must be a Service, got 'payments'"):
         flow(home="payments")  # type: ignore[call-overload]

@@ -55,7 +55,7 @@ def test_the_hash_is_the_same_in_another_process() -> None:
 def test_another_plan_has_another_hash() -> None:
     hashes = {random_plan(random.Random(seed)).hash for seed in range(50)}
     assert len(hashes) == 50
-    assert load(edited(lambda document: document.update(home="elsewhere"))).hash != PLAN.hash
+    assert load(edited(lambda document: document.update(on_failure="stop"))).hash != PLAN.hash
 
 
 def test_a_plan_is_json_without_white_space_and_sorted() -> None:
@@ -67,15 +67,15 @@ BROKEN: dict[str, tuple[Edit, str]] = {
     "an unknown format": (lambda plan: plan.update(format=2), "plan format 2 is not known"),
     "an unknown upstream": (lambda plan: node(plan, EXIT)["after"].append("ghost"), "unknown node 'ghost'"),
     "an unknown kind": (lambda plan: node(plan, ENTRY).update(kind="gate"), "not a plan: Invalid enum value 'gate'"),
-    "a node twice": (lambda plan: plan["nodes"].insert(0, plan["nodes"][0]), "two nodes of one name"),
-    "no exit": (lambda plan: plan["nodes"].pop(), "has no 'run.exit'"),
-    "no entry": (lambda plan: plan.update(nodes=[{"id": EXIT, "kind": "exit", "owner": "s"}]), "has no 'run.entry'"),
-    "a cycle": (lambda plan: plan["nodes"][1].setdefault("after", []).append(EXIT), "a cycle or is out of order"),
-    "itself as upstream": (lambda plan: node(plan, EXIT)["after"].append(EXIT), "a cycle or is out of order"),
-    "another order": (lambda plan: plan["nodes"].reverse(), "a cycle or is out of order"),
+    "a node twice": (lambda plan: plan["nodes"].insert(0, plan["nodes"][0]), "two nodes have the same name"),
+    "no exit": (lambda plan: plan["nodes"].pop(), "has no exit 'run.exit'"),
+    "no entry": (lambda plan: plan.update(nodes=[{"id": EXIT, "kind": "exit", "owner": "s"}]), "no entry 'run.entry'"),
+    "a cycle": (lambda plan: plan["nodes"][1].setdefault("after", []).append(EXIT), "a cycle, or out of order"),
+    "itself as upstream": (lambda plan: node(plan, EXIT)["after"].append(EXIT), "a cycle, or out of order"),
+    "another order": (lambda plan: plan["nodes"].reverse(), "a cycle, or out of order"),
     "a node that nothing starts": (
-        lambda plan: plan["nodes"].insert(1, {"id": "x", "kind": "step", "owner": "s"}),
-        "'x' of 'generated' cannot be reached",
+        lambda plan: plan["nodes"].insert(1, {"id": "x", "kind": "step", "owner": "s", "step": "x"}),
+        "'x' cannot be reached",
     ),
     "no home": (lambda plan: plan.pop("home"), "missing required field `home`"),
     "a text for nodes": (lambda plan: plan.update(nodes="none"), "not a plan: Expected `array`"),
@@ -93,6 +93,23 @@ def test_a_plan_that_cannot_run_is_refused(what: str) -> None:
 def test_what_is_no_plan_is_refused(data: bytes | str) -> None:
     with pytest.raises(PlanError, match="not a plan"):
         load(data)
+
+
+@pytest.mark.parametrize("depth", [100, 190, 250, 900, 960, 990, 5000])
+def test_deep_nesting_is_borne_or_refused(depth: int) -> None:
+    step = {"id": "deep", "kind": "step", "owner": "s", "step": "x", "after": [ENTRY], "guard": "deep guard"}
+    document = json.loads(PLAN.json)
+    document["nodes"].insert(1, step)
+    document["nodes"][-1].setdefault("after", []).append("deep")
+    inner = '{"type":"truth","value":{"type":"const","value":true}}'
+    guard = '{"type":"not","condition":' * depth + inner + "}" * depth
+    data, refusal = json.dumps(document).replace('"deep guard"', guard), ""
+    try:
+        assert load(data).index.nodes["deep"].step == "x"
+    except PlanError as error:
+        refusal = error.message
+    assert not refusal or any(text in refusal for text in ("recursion", "nested too deeply", "more than 200 levels"))
+    assert bool(refusal) is (depth > 200)
 
 
 def test_an_unknown_upstream_is_found_when_the_index_is_built() -> None:

@@ -94,7 +94,7 @@ def offer(plan: Plan, offered: Contract, types: dict[str, Any]) -> list[str]:
         return {**schema, "$defs": types}
 
     inputs = tuple(Param(param.name, whole(param.schema), param.required) for param in offered.inputs)
-    standalone = Contract(offered.service, offered.step, inputs, whole(offered.output))
+    standalone = Contract(offered.service, offered.step, inputs, whole(offered.output), offered.undo)
     found = compatible(plan, {"payments": (standalone,)})
     assert found.unknown == ()
     return [str(problem) for problem in found.problems]
@@ -144,6 +144,16 @@ def test_a_problem_of_many_nodes_is_told_once_per_node_that_has_it() -> None:
     ]
 
 
+def test_what_a_plan_undoes_the_service_can_undo() -> None:
+    wanted, types = contract("charge", {"order": Order}, Tree)
+    undoing = Contract(wanted.service, wanted.step, wanted.inputs, wanted.output, undo=True)
+    plan = flow(undoing, types)
+    assert offer(plan, wanted, types) == ["payments.charge: the plan relies on its undo, the service has none"]
+    assert offer(plan, undoing, types) == []
+    again = flow(wanted, types, replace(undo=True))
+    assert problems(again) == ["node 'charge' can be undone, payments.charge cannot"]
+
+
 def test_unknown_services_are_no_problem() -> None:
     plan = flow(*contract("charge", {"order": Order}, Tree))
     found = compatible(plan, {"shipping": ()})
@@ -185,13 +195,12 @@ def renamed(name: str) -> Plan:
         (changed(replace(guard=Compare("==", Get(ENTRY, ("oder",)), Const(1)))), "reads 'oder', which is no input"),
         (changed(replace(after=("ghost",))), "names an unknown node 'ghost'"),
         (changed(replace(after=(EXIT,))), "needs 'run.exit', which comes after it"),
-        (changed(replace(region="loop")), "node 'charge' lies in an unknown region 'loop'"),
+        (changed(replace(region="loop")), "node 'charge' of flow 'place_order' lies in an unknown region 'loop'"),
         (changed(Node("charge", "either", "payments", after=(ENTRY,))), "node 'charge' has no choices"),
         (changed(Node("charge", "exit", "payments", after=(ENTRY,))), "exit 'charge' belongs to no region"),
-        (changed(home="shipping"), "the run's entry is owned by 'payments', not by the home 'shipping'"),
+        (changed(home="shipping"), "'run.entry' is owned by 'payments', not by the home 'shipping'"),
         (changed(regions=()), "the region 'run' with 'run.entry' and 'run.exit' is missing"),
-        (changed(regions=(*GOOD.regions, Region("loop", "a", "b", "x"))), "lies in an unknown region 'x'"),
-        (changed(regions=(*GOOD.regions, Region("loop", "a", "b", RUN))), "region 'loop' has no entry 'a'"),
+        (changed(regions=(*GOOD.regions, Region("loop", "a", "b", RUN, "x"))), "belongs to no construct"),
         (changed(nodes=(*GOOD.nodes[:2], *GOOD.nodes[1:])), "two nodes have the same name"),
         (
             changed(nodes=(*GOOD.nodes[:2], replace(id="lost", args=()), GOOD.nodes[2]), contracts=()),

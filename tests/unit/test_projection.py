@@ -80,20 +80,73 @@ def test_starts_go_to_the_holder() -> None:
     assert holder(order_flow(), "orchestrated") == COORDINATOR
 
 
+CHECKOUT = {
+    "inventory": Projection("inventory", ("pick",), ("lines:item:entry",), (Emission("pick", ("carriers",)),)),
+    # Its own child is heard too: it is the child's home that says how it ended.
+    "people": Projection(
+        "people",
+        ("invoice", "survey"),
+        (ENTRY, "pay:catch1:entry", "pay", "survey"),
+        (Emission("invoice", ("payments",)), Emission("survey", ("people", "shop"))),
+    ),
+    "payments": Projection(
+        "payments",
+        (
+            *("pay:open", "pay:timer", "pay:body:entry", "charge", "pay:body:exit", "pay:catch1:entry"),
+            *("pay:catch1:exit", "pay:finally:entry", "pay:finally:exit", "pay"),
+        ),
+        (ENTRY, "quote", "invoice", "log"),
+        (
+            Emission("charge", ()),
+            Emission("pay:catch1:entry", ("people",)),
+            Emission("pay:finally:entry", ("shop",)),
+            Emission("pay", ("carriers", "people", "shop")),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("service", CHECKOUT)
+def test_a_service_of_a_flow_with_constructs_gets_exactly_its_part(service: str, checkout: Plan) -> None:
+    assert project(checkout, service) == CHECKOUT[service]
+
+
+def test_what_happened_is_public_and_bookkeeping_is_not(checkout: Plan) -> None:
+    said = {emission.node for service in checkout.index.services for emission in project(checkout, service).emits}
+    kinds = {"step", "flow", "emit", "wait", "sleep", "raise", "close"}
+    assert said >= {node.id for node in checkout.nodes if node.kind in kinds}
+    assert said - {node.id for node in checkout.nodes if node.kind in kinds} == {
+        *(ENTRY, EXIT),
+        *("lines:item:entry", "quote:2:entry", "quote:settle", "pay:catch1:entry", "pay:finally:entry"),
+    }
+
+
+def test_nobody_hears_across_the_border_of_a_region(checkout: Plan) -> None:
+    index = checkout.index
+    for service in index.services:
+        part = project(checkout, service)
+        regions = {index.nodes[name].region for name in part.nodes}
+        assert {index.nodes[name].region for name in part.hears} <= regions
+
+
 SUBJECTS = Subjects("acme")
 
 
 @pytest.mark.parametrize(
     ("service", "heard"),
     [
-        ("payments", ("acme.c.place_order.run.started",)),
-        ("office", ("acme.c.place_order.run.started", "acme.c.place_order.charge.*")),
-        ("shop", ("acme.c.place_order.reserve.*", "acme.c.place_order.pick.*")),
-        ("email", ()),
+        ("payments", ("run.started",)),
+        ("office", ("run.started", "charge.*")),
+        ("shop", ("reserve.*", "pick.*")),
     ],
 )
 def test_subscriptions_of_a_service(service: str, heard: tuple[str, ...]) -> None:
-    assert SUBJECTS.heard(order_flow(), service) == heard
+    notices = "acme.c.place_order.run.notice"
+    assert SUBJECTS.heard(order_flow(), service) == (notices, *(f"acme.c.place_order.{each}" for each in heard))
+
+
+def test_who_owns_nothing_hears_nothing() -> None:
+    assert SUBJECTS.heard(order_flow(), "email") == ()
 
 
 def test_the_grammar_of_subjects() -> None:

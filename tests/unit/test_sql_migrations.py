@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import msgspec
 import psycopg
 import pytest
 from sqlalchemy import insert, inspect, make_url
@@ -17,7 +18,7 @@ from segue.ports.journal import RunQuery, RunRecord
 from segue.ports.store import Cell, CellKey, CellKind
 from segue_sql.database import connect_to
 from segue_sql.migrations import STEPS, migrate, upgrade
-from segue_sql.schema import metadata
+from segue_sql.schema import metadata, run_2
 
 KEY = CellKey("0" * 32, "n", "", 1, CellKind.OUTCOME)
 
@@ -60,6 +61,25 @@ async def test_an_older_version_is_upgraded_and_keeps_its_rows(url: str) -> None
     assert link.core.exec_driver_sql("SELECT part FROM segue_cell").scalars().all() == [7]
     link.close()
     assert upgrade(url) == (len(STEPS), len(STEPS))
+
+
+async def test_runs_of_version_2_can_be_retried(url: str) -> None:
+    link = connect_to(url).connect()
+    assert migrate(link, STEPS[:2]) == (0, 2)
+    rows = [
+        {"run": name * 32, "flow": "f", "plan": "p", "mode": "orchestrated", "key": "", "started": 1, "ended": ended}
+        | {"status": status, "error": "", "at": 1}
+        for name, status, ended in (("a", "running", None), ("b", "failed", 2))
+    ]
+    link.core.execute(insert(run_2), rows)
+    link.close()
+    journal = await open_journal(url)
+    told = [RunRecord(name * 32, "f", "p", "orchestrated", status="completed") for name in "ab"]
+    await journal.append([], told)
+    assert {found.run[0]: found.status for found in await journal.runs(RunQuery())} == {"a": "completed", "b": "failed"}
+    await journal.append([], [msgspec.structs.replace(record, revision=2) for record in told])
+    assert {found.status for found in await journal.runs(RunQuery())} == {"completed"}
+    await journal.aclose()
 
 
 async def test_a_newer_version_is_refused(url: str) -> None:

@@ -14,7 +14,7 @@ from segue.hooks import open_journal, open_store
 from segue.ports.store import Cell, CellKey, CellKind, Committed, Due, DueKey, StateStore
 from segue.testing.contracts.expect import eventually
 from segue_sql.database import connect_to
-from segue_sql.postgresql import lookup_text
+from segue_sql.postgresql import SCAN, lookup_text
 from segue_sql.statements import StoreStatements
 
 RUN = "0" * 32
@@ -61,6 +61,25 @@ async def test_lookups_search_by_the_whole_primary_key(postgres_url: str, lookup
     [condition] = [line for line in found if "Index Cond" in line]
     assert any(f"Index Scan using {wanted.table}_pkey" in line for line in found), found
     assert condition.count(" = ") == wanted.where.count(" = "), found
+
+
+@pytest.mark.parametrize("filled", [False, True])
+async def test_the_cells_of_a_run_are_a_range_of_the_primary_key(postgres_url: str, filled: bool) -> None:
+    await (await open_store(postgres_url, "a")).aclose()
+    link = connect_to(postgres_url).connect()
+    link.begin()
+    if filled:
+        link.core.exec_driver_sql(
+            "INSERT INTO segue_cell SELECT 1, gen_random_uuid(), n::text, '', 1, 1, '' FROM generate_series(1, 5000) n"
+        )
+        link.core.exec_driver_sql("ANALYZE segue_cell")
+    found = link.core.exec_driver_sql("EXPLAIN " + SCAN, (1, [RUN, "1" * 32])).scalars().all()
+    link.rollback()
+    link.close()
+    [condition] = [line for line in found if "Index Cond" in line]
+    assert any("segue_cell_pkey" in line for line in found), found
+    assert "part = " in condition, found
+    assert "run = ANY" in condition, found
 
 
 async def test_a_killed_connection_is_unavailable_then_replaced(postgres_url: str, admin: psycopg.Connection) -> None:

@@ -21,7 +21,7 @@ from segue.hooks import open_journal, open_store
 from segue.ports.journal import JournalEntry, RunQuery
 from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey
 from segue_sql.errors import translated
-from segue_sql.sqlite import PIECE, lookup_text
+from segue_sql.sqlite import PIECE, SCAN, lookup_text
 from segue_sql.statements import StoreStatements
 
 PRELUDE = """
@@ -72,6 +72,16 @@ async def test_lookups_search_by_the_whole_primary_key(tmp_path: Path, lookup: s
     assert indexed == f"SEARCH t USING PRIMARY KEY ({' AND '.join(f'{name}=?' for name in keys)})"
 
 
+async def test_the_cells_of_a_run_are_a_range_of_the_primary_key(tmp_path: Path) -> None:
+    await (await open_store(f"sqlite:///{tmp_path}/x.db", "a")).aclose()
+    with sqlite3.connect(tmp_path / "x.db") as database:
+        found = database.execute("EXPLAIN QUERY PLAN " + SCAN, (1, b"", "", "", 0, 0)).fetchall()
+    database.close()
+    steps = [row[3] for row in found]
+    assert any(step.startswith("SEARCH segue_cell USING PRIMARY KEY (part=? AND run=?") for step in steps), steps
+    assert not any("B-TREE" in step for step in steps), steps
+
+
 @pytest.mark.parametrize("count", [1, 2, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 5])
 async def test_any_number_of_rows(tmp_path: Path, count: int) -> None:
     store = await open_store(f"sqlite:///{tmp_path}/x.db", "a")
@@ -79,6 +89,7 @@ async def test_any_number_of_rows(tmp_path: Path, count: int) -> None:
     cells = {key(run, f"n{i}"): b"%d" % i for i in range(count)}
     await store.commit([Cell(*item) for item in cells.items()])
     assert await store.load([*cells, key(run, "absent")]) == cells
+    assert await store.scan([run]) == cells
     rows = [DueKey(run, f"n{i}", "") for i in range(count)]
     await store.commit(due=[Due(row, 1.0, 0, b"") for row in rows])
     await store.commit(done=rows[1:])

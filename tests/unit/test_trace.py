@@ -126,6 +126,38 @@ def test_span_ids_tell_attempts_tags_and_runs_apart_and_repeat(exporter: InMemor
     assert all(found)
 
 
+def test_a_retried_run_has_a_root_for_each_revision(exporter: InMemorySpanExporter) -> None:
+    tracing, run = OtelTracing(exporter), new_run_id()
+    for revision in (1, 2):
+        with tracing.attempt(attempt(run, "charge")._replace(revision=revision)):
+            pass
+        tracing.run(ended(run, caller=CALLER)._replace(revision=revision))
+    first, root, second, again = exporter.get_finished_spans()
+    assert len({span.context.span_id for span in (first, root, second, again)}) == 4
+    assert {format_trace_id(span.context.trace_id) for span in (first, root, second, again)} == {run}
+    assert (parent(first), parent(second)) == (root.context.span_id, again.context.span_id)
+    assert again.parent is None
+    assert [link.context.span_id for link in again.links][1:] == [root.context.span_id]
+    assert second.attributes is not None
+    assert second.attributes["segue.revision"] == 2
+    names = [one.name for one in shape([first, root, second, again])]
+    assert names == ["charge#1", "charge#1 r2", "place_order", "place_order r2"]
+
+
+def test_an_undo_is_a_span_of_its_own_that_links_to_what_it_undoes(exporter: InMemorySpanExporter) -> None:
+    tracing, run = OtelTracing(exporter), new_run_id()
+    with tracing.attempt(attempt(run, "charge", tag="3", number=2)):
+        pass
+    with tracing.attempt(attempt(run, "charge:undo", Place("charge", "3", 2), tag="3")):
+        pass
+    done, undone = exporter.get_finished_spans()
+    assert undone.context.span_id != done.context.span_id
+    assert [link.context.span_id for link in undone.links] == [done.context.span_id]
+    assert undone.attributes is not None
+    assert (undone.attributes["segue.node"], undone.attributes["segue.undo"]) == ("charge", True)
+    assert [one.name for one in shape([done, undone])] == ["charge/3#2", "charge:undo/3#1"]
+
+
 def test_a_join_of_500_links_to_all_of_them(exporter: InMemorySpanExporter) -> None:
     inputs = [Place(f"n{i}", "", 1) for i in range(500)]
     with OtelTracing(exporter).attempt(attempt(new_run_id(), "sum", *inputs, *inputs)):

@@ -11,21 +11,6 @@ from segue_memory.shared import parse, shared
 DAWN = datetime.min.replace(tzinfo=UTC)
 
 
-def merge(one: RunRecord, other: RunRecord) -> RunRecord:
-    """What two records together say of a run; the end counts, whenever it is heard."""
-    return RunRecord(
-        run=one.run,
-        flow=one.flow or other.flow,
-        plan=one.plan or other.plan,
-        mode=one.mode or other.mode,
-        key=one.key or other.key,
-        started=one.started or other.started,
-        ended=one.ended or other.ended,
-        status=other.status if one.status == "running" else one.status,
-        error=one.error or other.error,
-    )
-
-
 class MemoryJournal:
     """The journal of a name."""
 
@@ -41,8 +26,7 @@ class MemoryJournal:
         for entry in entries:
             self._entries.setdefault(entry.run, {}).setdefault(entry.id, entry)
         for run in runs:
-            known = self._runs.get(run.run)
-            self._runs[run.run] = run if known is None else merge(known, run)
+            self._runs[run.run] = self._runs.get(run.run, run).plus(run)
         for plan, body in plans:
             self._plans.setdefault(plan, body)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import count
 
@@ -15,10 +16,13 @@ Written = tuple[float, int, Due]
 
 
 class Part:
-    """One participant's rows. `queue` holds due rows as they were written; those that `due` does not hold are stale."""
+    """One participant's rows, its cells by run.
+
+    `queue` holds due rows as they were written; those that `due` does not hold are stale.
+    """
 
     def __init__(self) -> None:
-        self.cells: dict[CellKey, bytes] = {}
+        self.cells: defaultdict[str, dict[CellKey, bytes]] = defaultdict(dict)
         self.tallies: dict[Join, int] = {}
         self.due: dict[DueKey, Written] = {}
         self.queue: list[Written] = []
@@ -39,8 +43,17 @@ class MemoryStore:
 
     async def load(self, keys: Iterable[CellKey]) -> dict[CellKey, bytes]:
         """The recorded values of those keys that exist."""
+        cells, found = self._part.cells, dict[CellKey, bytes]()
+        for key in keys:
+            value = cells[key.run].get(key) if key.run in cells else None
+            if value is not None:
+                found[key] = value
+        return found
+
+    async def scan(self, runs: Sequence[str]) -> dict[CellKey, bytes]:
+        """All cells of these runs."""
         cells = self._part.cells
-        return {key: cells[key] for key in keys if key in cells}
+        return {key: value for run in runs if run in cells for key, value in cells[run].items()}
 
     async def commit(
         self, cells: Sequence[Cell] = (), *, due: Sequence[Due] = (), done: Sequence[DueKey] = ()
@@ -49,10 +62,11 @@ class MemoryStore:
         await checkpoint()
         part, lost, touched = self._part, dict[CellKey, bytes](), set[Join]()
         for cell in cells:
-            if cell.key in part.cells:
-                lost[cell.key] = part.cells[cell.key]
+            there = part.cells[cell.key.run]
+            if cell.key in there:
+                lost[cell.key] = there[cell.key]
                 continue
-            part.cells[cell.key] = cell.value
+            there[cell.key] = cell.value
             for join in cell.joins:
                 part.tallies[join] = part.tallies.get(join, 0) + 1
             touched.update(cell.joins)

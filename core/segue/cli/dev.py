@@ -19,17 +19,29 @@ import msgspec
 
 from segue import compose
 from segue.cli import apps
-from segue.cli.hosting import counts_of, counts_of_observer, report_until, say_stopped, stop_signal
+from segue.cli.hosting import (
+    SCHEDULES,
+    counts_of,
+    counts_of_observer,
+    counts_of_scheduler,
+    report_until,
+    say_stopped,
+    stop_signal,
+)
 from segue.cli.options import DEFAULTS, Options, execute
 from segue.cli.planning import FlowDeployed, deploy_flows, deployed, deployed_lines
 from segue.cli.samples import sample
+from segue.cli.schedules import schedule_lines
 from segue.cli.screen import Screen, clean
 from segue.config import Config
 from segue.errors import ConfigError, PluginError
 from segue.hooks import adapters, redact
 from segue.model.app import App
 from segue.plan.projection import COORDINATOR
+from segue.runtime import schedules
 from segue.runtime.deploy import Deployed
+from segue.runtime.scheduler import Scheduler
+from segue.runtime.schedules import ScheduleDeployed
 from segue.wire.subjects import OBSERVER
 
 if TYPE_CHECKING:
@@ -55,6 +67,7 @@ class DevReady(msgspec.Struct, frozen=True, tag_field="event", tag="ready"):
     namespace: str
     shared: bool
     flows: tuple[FlowDeployed, ...]
+    schedules: tuple[ScheduleDeployed, ...]
 
 
 def dev(app: str | None = None, /, *, options: Options = DEFAULTS) -> None:
@@ -82,20 +95,24 @@ async def _dev(screen: Screen, config: Config, app: App, folder: Path, options: 
             inside = _inside(config, broker)
             wiring = await stack.enter_async_context(compose.wired(inside, "dev"))
             hosts = [await stack.enter_async_context(compose.coordinating(inside, wiring))]
-            for service in app.services.values():
+            for service in app.hosted().values():
                 host = await stack.enter_async_context(compose.serve(inside, wiring, service))
                 hosts.append(host)
             observer = await stack.enter_async_context(compose.observing(inside, wiring))
             # After the services: flows are checked against what they offer now, not what they offered last time.
             done = await deploy_flows(inside, wiring, app)
+            planned = await schedules.deploy(wiring.catalog, app)
+            scheduler = await stack.enter_async_context(Scheduler(wiring).scheduling())
 
             def counters() -> dict[str, dict[str, int]]:
-                return {host.name: counts_of(host) for host in hosts} | {OBSERVER: counts_of_observer(observer)}
+                found = {host.name: counts_of(host) for host in hosts}
+                return found | {SCHEDULES: counts_of_scheduler(scheduler), OBSERVER: counts_of_observer(observer)}
 
             names = (COORDINATOR, *app.services, OBSERVER)
             flows = tuple(map(deployed, done))
-            ready = DevReady(names, redact(broker.url), inside.namespace, broker.shared, flows)
-            screen.event(ready, lambda: _ready_lines(app, broker, inside, done, _flags(config, broker, options)))
+            ready = DevReady(names, redact(broker.url), inside.namespace, broker.shared, flows, tuple(planned))
+            flags = _flags(config, broker, options)
+            screen.event(ready, lambda: _ready_lines(app, broker, inside, done, planned, flags))
             await report_until(stop, screen, counters, since)
         say_stopped(screen, counters, since)
 
@@ -153,7 +170,14 @@ def _flags(config: Config, broker: Broker, options: Options) -> str:
     return "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value)
 
 
-def _ready_lines(app: App, broker: Broker, config: Config, done: Sequence[Deployed], flags: str) -> list[Line]:
+def _ready_lines(
+    app: App,
+    broker: Broker,
+    config: Config,
+    done: Sequence[Deployed],
+    planned: Sequence[ScheduleDeployed],
+    flags: str,
+) -> list[Line]:
     texts = [
         f"{app.name} is ready on {redact(broker.url)} ({broker.words}), namespace {config.namespace}",
         f"journal {redact(config.journal)}",
@@ -161,6 +185,8 @@ def _ready_lines(app: App, broker: Broker, config: Config, done: Sequence[Deploy
         "",
     ]
     lines = [*map(clean, texts), *deployed_lines(done)]
+    if planned:
+        lines += ["", *schedule_lines(planned)]
     if not broker.shared:
         return [*lines, "", "No other process can reach this broker: `segue start` needs a shared one."]
     tries = []

@@ -1,4 +1,4 @@
-"""`segue serve`, `segue coordinator`, `segue observe`: run until a signal says stop.
+"""`segue serve`, `segue coordinator`, `segue scheduler`, `segue observe`: run until a signal says stop.
 
 Stopping is leaving the contexts in order, never a cancellation: a participant that is left finishes what it took and
 hands back the rest. So the first signal only sets an event; the second one ends the process at once, which is safe too:
@@ -31,7 +31,11 @@ from segue.plan.projection import COORDINATOR
 from segue.runtime.observer import Observer
 from segue.runtime.participant import Participant
 from segue.runtime.process import settle
+from segue.runtime.scheduler import Scheduler
 from segue.wire.subjects import OBSERVER
+
+SCHEDULER, SCHEDULES = "scheduler", "schedules"
+"""What a scheduler is called, and what it counts under."""
 
 PROGRESS = 5.0
 """Seconds between two looks at the counters."""
@@ -75,12 +79,23 @@ def serve(service: str, /, *, options: Options = DEFAULTS) -> None:
     if service not in app.services:
         names = ", ".join(app.services) or "none"
         raise ConfigError(f"app {app.name!r} has no service {service!r}", f"its services: {names}")
-    execute(_serve, screen, config, app.services[service])
+    execute(_serve, screen, config, app.hosted()[service])
 
 
 def coordinator(*, options: Options = DEFAULTS) -> None:
-    """Run a coordinator, until Ctrl-C or SIGTERM. Orchestrated runs need one; run several if you like."""
+    """Run a coordinator, until Ctrl-C or SIGTERM. Orchestrated runs need one; run several if you like.
+
+    It also starts what is due by schedules.
+    """
     execute(_coordinate, options.screen, options.load())
+
+
+def schedule(*, options: Options = DEFAULTS) -> None:
+    """Run a scheduler, until Ctrl-C or SIGTERM: it starts what is due by schedules. Run as many as you like.
+
+    Where a coordinator runs, none is needed.
+    """
+    execute(_schedule, options.screen, options.load())
 
 
 def observe(*, options: Options = DEFAULTS) -> None:
@@ -145,6 +160,12 @@ def counts_of(host: Participant) -> dict[str, int]:
     return {"starts": found.started, "events": found.events, "calls": found.calls, "ends": found.ended}
 
 
+def counts_of_scheduler(scheduler: Scheduler) -> dict[str, int]:
+    """What a scheduler did since it started."""
+    found = scheduler.counts
+    return {"starts": found.started, "skips": found.skipped, "lapses": found.missed, "failures": found.failed}
+
+
 def counts_of_observer(observer: Observer) -> dict[str, int]:
     """What an observer did since it started."""
     return {"records": observer.written}
@@ -163,10 +184,27 @@ async def _serve(screen: Screen, config: Config, service: Service) -> None:
 async def _coordinate(screen: Screen, config: Config) -> None:
     since = time.monotonic()
     async with stop_signal(screen) as stop:
-        async with compose.wired(config, COORDINATOR) as wiring, compose.coordinating(config, wiring) as host:
+        async with (
+            compose.wired(config, COORDINATOR) as wiring,
+            compose.coordinating(config, wiring) as host,
+            Scheduler(wiring).scheduling() as scheduler,
+        ):
+
+            def counters() -> dict[str, dict[str, int]]:
+                return {COORDINATOR: counts_of(host), SCHEDULES: counts_of_scheduler(scheduler)}
+
             _say_ready(screen, config, COORDINATOR, f"replica {host.replica}")
-            await report_until(stop, screen, lambda: {COORDINATOR: counts_of(host)}, since)
-        say_stopped(screen, lambda: {COORDINATOR: counts_of(host)}, since)
+            await report_until(stop, screen, counters, since)
+        say_stopped(screen, counters, since)
+
+
+async def _schedule(screen: Screen, config: Config) -> None:
+    since = time.monotonic()
+    async with stop_signal(screen) as stop:
+        async with compose.wired(config, SCHEDULER) as wiring, Scheduler(wiring).scheduling() as scheduler:
+            _say_ready(screen, config, SCHEDULER, count(len(wiring.catalog.schedules), "schedule"))
+            await report_until(stop, screen, lambda: {SCHEDULES: counts_of_scheduler(scheduler)}, since)
+        say_stopped(screen, lambda: {SCHEDULES: counts_of_scheduler(scheduler)}, since)
 
 
 async def _observe(screen: Screen, config: Config) -> None:

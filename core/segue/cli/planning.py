@@ -14,19 +14,23 @@ from segue import compose
 from segue import config as configuration
 from segue.cli import apps
 from segue.cli.options import DEFAULTS, Options, execute
+from segue.cli.schedules import schedule_lines
 from segue.cli.screen import clean, clock, json_text, table
 from segue.config import FILE, Config
 from segue.config.schema import loose
 from segue.errors import ConfigError
 from segue.model.app import App
+from segue.plan import cost
 from segue.plan.draw import draw
 from segue.plan.graph import Plan
 from segue.plan.mermaid import mermaid
 from segue.plan.projection import Mode
 from segue.plan.svg import svg
 from segue.runtime import deploy as deployment
+from segue.runtime import schedules
 from segue.runtime.catalog import Catalog
 from segue.runtime.deploy import Deployed
+from segue.runtime.schedules import ScheduleDeployed
 from segue.runtime.serving import Wiring
 from segue.wire import describe
 from segue.wire.subjects import Subjects
@@ -39,12 +43,16 @@ _SUFFIXES: dict[str, Format] = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "m
 
 
 class PlanShown(msgspec.Struct, frozen=True):
-    """`segue plan -o json`: `plan` is the hash, `wire` says who hears whom, `document` is the plan itself."""
+    """`segue plan -o json`: `plan` is the hash, `document` is the plan itself.
+
+    `wire` says who hears whom, `branches` what it costs that everybody learns which way a branch went.
+    """
 
     flow: str
     plan: str
     home: str
     wire: describe.Report
+    branches: tuple[cost.Cost, ...]
     document: msgspec.Raw
 
 
@@ -91,7 +99,7 @@ def plan(
     save: Annotated[Path | None, Parameter(help="Write it to this file.")] = None,
     options: Options = DEFAULTS,
 ) -> None:
-    """Show a flow's plan, and who hears whom in each mode.
+    """Show a flow's plan, who hears whom in each mode, and what its branches cost in messages.
 
     Without an application the deployed plan is shown.
 
@@ -111,7 +119,7 @@ def plan(
         screen.note(f"wrote {clean(str(save))}")
     elif screen.as_json and chosen == "text":
         report = describe.describe(found, Subjects(config.namespace))
-        print(json_text(PlanShown(flow, found.hash, found.home, report, msgspec.Raw(found.json))))
+        print(json_text(PlanShown(flow, found.hash, found.home, report, cost.costs(found), msgspec.Raw(found.json))))
     else:
         print(_drawn(found, chosen, config), end="")
 
@@ -123,7 +131,8 @@ def deploy(
 ) -> None:
     """Check flows and publish them; new runs take them, runs under way end on the plan that they began with.
 
-    The mode is what the configuration says; where it says nothing, a deployed flow keeps its mode.
+    The mode is what the configuration says; where it says nothing, a deployed flow keeps its mode. The schedules of the
+    flows are set, too; those that the application declares no more are removed.
 
     Parameters
     ----------
@@ -132,8 +141,11 @@ def deploy(
     """
     config, screen = options.load(), options.screen
     app = apps.load(config)
-    done = execute(_deploy, config, app, flows, mode)
-    screen.show([deployed(each) for each in done], lambda: deployed_lines(done))
+    done, planned = execute(_deploy, config, app, flows, mode)
+    screen.show(
+        [*map(deployed, done), *planned],
+        lambda: [*deployed_lines(done), *(["", *schedule_lines(planned)] if planned else [])],
+    )
 
 
 def mode(
@@ -208,7 +220,8 @@ def _drawn(plan: Plan, format: Format, config: Config) -> str:
         return svg(plan)
     if format == "json":
         return msgspec.json.format(plan.json).decode() + "\n"
-    text = draw(plan) + "\n" + describe.text(describe.describe(plan, Subjects(config.namespace)))
+    report = describe.text(describe.describe(plan, Subjects(config.namespace)))
+    text = "\n".join(part for part in (draw(plan), report, cost.text(plan)) if part)
     return "\n".join(map(clean, text.splitlines())) + "\n"
 
 
@@ -221,9 +234,12 @@ async def _deployed(config: Config, flow: str) -> Plan:
     return found
 
 
-async def _deploy(config: Config, app: App, names: Sequence[str], mode: Mode | None) -> list[Deployed]:
+async def _deploy(
+    config: Config, app: App, names: Sequence[str], mode: Mode | None
+) -> tuple[list[Deployed], list[ScheduleDeployed]]:
     async with compose.wired(config) as wiring:
-        return await deploy_flows(config, wiring, app, names, mode)
+        done = await deploy_flows(config, wiring, app, names, mode)
+        return done, await schedules.deploy(wiring.catalog, app, names)
 
 
 def _mode_for(config: Config, catalog: Catalog, flow: str) -> Mode:

@@ -91,16 +91,36 @@ def _tree(arguments: Sequence[str]) -> cyclopts.App:
         ("deploy", "planning:deploy", _CHANGE, "Check flows and publish them; new runs take them."),
         ("mode", "planning:mode", _CHANGE, "List the modes of flows, or set one for new runs."),
         ("start", "runs:start", _CHANGE, "Start a run."),
+        ("signal", "actions:signal", _CHANGE, "Send a signal to a run."),
+        ("cancel", "actions:cancel", _CHANGE, "Stop a run, and undo what it did."),
+        ("retry", "actions:retry", _CHANGE, "Go on with a run that failed."),
+        ("pause", "actions:pause", _CHANGE, "Hold a run."),
+        ("resume", "actions:resume", _CHANGE, "Let a paused run go on."),
         ("runs", "runs:runs", _LOOK, "List runs, newest first."),
         ("where", "where:where", _LOOK, "Where is a run, and why is it not further?"),
         ("serve", "hosting:serve", _RUN, "Run a replica of a service."),
         ("coordinator", "hosting:coordinator", _RUN, "Run a coordinator, which orchestrated runs need."),
+        ("scheduler", "hosting:schedule", _RUN, "Run a scheduler, which starts what is due; coordinators do, too."),
         ("observe", "hosting:observe", _RUN, "Run the observer, which writes the journal."),
         ("config", "about:config", _MORE, "Show every setting and where it comes from."),
         ("plugins", "about:plugins", _MORE, "Show which plugins serve which URLs."),
     ):
         # A line for the list of commands, which then need not be loaded; the one that is asked for has more to say.
         app.command(f"segue.cli.{where}", name=name, group=group, help=None if name in arguments[:1] else text)
+    timetable = cyclopts.App(name="schedule", help="When flows are started by themselves.", group=_CHANGE)
+    for name, function, text in (
+        ("list", "listing", "List schedules, with their next and last due times."),
+        ("show", "show", "Show a schedule, and what came of its due times."),
+        ("next", "upcoming", "List due times to come."),
+        ("add", "add", "Add a schedule by hand."),
+        ("remove", "remove", "Remove a schedule."),
+        ("pause", "pause", "Pause a schedule."),
+        ("resume", "resume", "Resume a schedule."),
+        ("run", "run", "Start a run of a schedule now."),
+    ):
+        asked = name in arguments[1:2]
+        timetable.command(f"segue.cli.schedules:{function}", name=name, help=None if asked else text)
+    app.command(timetable)
     database = cyclopts.App(name="db", help="Look after databases.", group=_MORE)
     database.command("segue.cli.about:upgrade", name="upgrade")
     app.command(database)

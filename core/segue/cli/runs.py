@@ -32,7 +32,7 @@ from segue.runtime.serving import Wiring
 if TYPE_CHECKING:
     from segue.cli.screen import Line
 
-Status = Literal["running", "completed", "failed", "cancelled"]
+Status = Literal["running", "paused", "cancelling", "compensating", "completed", "failed", "cancelled"]
 _JSON = ("{", "[", '"')
 PATIENCE = 2.0
 """Seconds without an answer after which a start says what it waits for."""
@@ -77,7 +77,7 @@ def start(
         Name of a deployed flow.
     """
     config, screen = options.load(), options.screen
-    given = _read(input)
+    given = read_input(input)
     app = apps.maybe(config)
     declared = app.flows.get(flow) if app is not None else None
     execute(_start, screen, config, declared or flow, given, key, timeout, wait)
@@ -160,7 +160,12 @@ def _needs(plan: Plan) -> bool:
     return any(param.required for param in plan.inputs)
 
 
-def _read(text: str) -> Any:
+def read_input(text: str) -> Any:
+    """The value of `--input`: JSON, the name of a file that holds it, or `-` for stdin.
+
+    Raises:
+        ConfigError: It is none of these.
+    """
     origin, content = "--input", text.encode(errors="surrogateescape")
     if text == "-":
         origin, content = "stdin", sys.stdin.buffer.read()

@@ -34,11 +34,15 @@ BROKER_TIMEOUT = 2.0
 
 
 class Where(msgspec.Struct, frozen=True):
-    """`segue where -o json`: all fields of the run and its nodes; `broker` is reachable, unreachable or not asked."""
+    """`segue where -o json`: all fields of the run and its nodes.
+
+    `broker` is reachable, unreachable or not asked; `stop` says why the run was stopped, if it was.
+    """
 
     run: dict[str, Any]
     nodes: tuple[dict[str, Any], ...]
     broker: Broker
+    stop: str
 
 
 def where(
@@ -107,12 +111,12 @@ async def _where(screen: Screen, config: Config, text: str, watch: bool, all_nod
                 now = datetime.now().astimezone()
                 return view_lines(view, now, broker, redact(config.transport), None if all_nodes else 40, traceback)
 
-            answer = Where(whole(view.run), tuple(map(whole, view.nodes)), broker)
+            answer = Where(whole(view.run), tuple(map(whole, view.nodes)), broker, view.stop)
             if not watch:
                 screen.show(answer, lines)
                 return
             shown = _again(screen, answer, lines(), shown)
-            if view.run.status != "running":
+            if view.run.ended is not None:
                 return
             await anyio.sleep(EVERY)
 

@@ -1,83 +1,163 @@
 """The compiler: a flow body is traced, and its drafts become a plan.
 
-What only the whole graph tells is decided here: the run's gateways, the owner of each `either` (its first consumer),
-the home, and the sinks that the run's exit joins.
+What only the whole graph tells is decided here: the run's gateways, the owners, the home, and what the exits join.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from segue.errors import DeclarationError
 from segue.model import types
+from segue.model.compute import hosted
+from segue.model.drafts import Draft, Scope
+from segue.model.infer import type_of
+from segue.model.owners import Owners
 from segue.model.refs import Ref
 from segue.model.schemas import contracts
-from segue.model.signature import UNANNOTATED, Misfit, Signature, site_of
-from segue.model.tracing import Draft, Trace, tracing
+from segue.model.signature import UNANNOTATED, Misfit, Parameter, Signature, site_of
+from segue.model.step import Step
+from segue.model.tracing import Trace, tracing
 from segue.model.values import lower_result
-from segue.plan.graph import ENTRY, EXIT, RUN, Arg, Get, Node, Plan, Region, Value, gets_of, reads_of
+from segue.plan.graph import ENTRY, EXIT, RUN, Arg, Const, Contract, Get, Node, Param, Plan, Region, Value
+from segue.plan.names import TIMER, entering
+from segue.plan.proof import prove
+
+_NO_SINKS = frozenset({"entry", "exit", "open", "timer"})
 
 
-def build(
-    fn: Callable[..., Any], signature: Signature, key: Callable[..., object] | None, home: str, site: str
-) -> Plan:
+class Settings(NamedTuple):
+    """What `@flow` says of a flow: its key, home, policy and deadline, and where it is declared."""
+
+    key: Callable[..., object] | None
+    home: str
+    on_failure: str
+    deadline: float
+    site: str
+
+
+class Built(NamedTuple):
+    """A plan, and the pure functions that it calls, as steps of the services that run them."""
+
+    plan: Plan
+    computed: tuple[Step[..., Any], ...]
+
+
+def build(fn: Callable[..., Any], signature: Signature, settings: Settings) -> Built:
     """Trace a flow body and compile it.
 
     Args:
         fn: The flow body.
         signature: Its parameters and result.
-        key: The function that picks the run's key from the inputs, if any.
-        home: Name of the home, empty to derive it.
-        site: File and line of the flow, for messages.
+        settings: What the flow says of itself.
 
     Raises:
         DeclarationError: The body does what cannot be compiled. What the body itself raises passes through.
     """
-    trace = Trace(signature.step)
+    trace, site = Trace(signature.step, signature.returns), settings.site
     inputs = [trace.parameter(parameter) for parameter in signature.parameters]
     with tracing(trace):
         returned = fn(*inputs)
         result, returns = _result(trace, returned, signature.returns, site)
         trace.frozen = f"the key of flow {trace.flow!r}"
-        picked = None if key is None else _key(trace, key, inputs)
-    home = home or _home(trace.drafts, result)
+        picked = None if settings.key is None else _key(trace, settings.key, inputs)
+    for name, construct in trace.constructs.items():
+        if construct is None:
+            raise DeclarationError(
+                f"{trace.sites[name]}: flow {trace.flow!r} goes on although {name!r} raised an error"
+            )
+    consumers = _sort_out(trace.drafts)
+    owners = Owners(trace, consumers, result)
+    home = settings.home or owners.find_home()
     if not home:
         raise DeclarationError(
             f"{site}: flow {trace.flow!r} calls no step, so it has no home", "call a step, or say @flow(home=...)"
         )
-    shown = Signature("", trace.flow, signature.parameters, returns)
-    steps = [used for _, used in sorted(trace.used.items())]
-    try:
-        (own, *others), schemas = contracts([shown, *steps])
-    except DeclarationError as error:
-        raise DeclarationError(f"{site}: flow {trace.flow!r}: {error.message}", error.hint) from None
-    return Plan(
+    held = owners.resolve(home)
+    computed = hosted(trace, held)
+    nodes = _nodes(trace, consumers, held, home, result)
+    if settings.deadline:
+        watch = Node(TIMER, "timer", home, after=(ENTRY,), timeout=settings.deadline)
+        nodes = (nodes[0], watch, *nodes[1:])
+    described = _described(trace, computed, Signature("", trace.flow, signature.parameters, returns), site)
+    plan = Plan(
         flow=trace.flow,
         home=home,
-        nodes=_nodes(trace.drafts, home, result),
-        regions=(Region(RUN, ENTRY, EXIT),),
-        inputs=own.inputs,
-        output=own.output,
-        contracts=tuple(others),
-        types=schemas,
+        nodes=nodes,
+        regions=(Region(RUN, ENTRY, EXIT), *trace.regions),
+        inputs=described.own.inputs,
+        output=described.own.output,
+        contracts=described.steps,
+        types=described.types,
         key=picked,
+        on_failure="stop" if settings.on_failure == "stop" else "drain",
+        constructs=tuple(construct for construct in trace.constructs.values() if construct is not None),
+        signals=described.signals,
+        deadline=settings.deadline,
     )
+    problems = prove(plan)
+    if problems:
+        raise DeclarationError(f"{site}: flow {trace.flow!r} cannot be run in both modes: {problems[0]}")
+    return Built(plan, computed)
+
+
+class _Described(NamedTuple):
+    own: Contract
+    signals: tuple[Param, ...]
+    steps: tuple[Contract, ...]
+    types: dict[str, Any]
+
+
+def _described(trace: Trace, computed: Sequence[Step[..., Any]], own: Signature, site: str) -> _Described:
+    """The schemas of what the flow takes, gives, waits for and calls."""
+    used = {place: signature for place, signature in trace.used.items() if place[0]}
+    used.update({(step.service, step.name): step.signature for step in computed})
+    waits = Signature("", own.step, (Parameter(name, one.type) for name, one in trace.signals.items()), types.NONE)
+    try:
+        (shown, heard, *steps), schemas = contracts(
+            [own, waits, *(found for _, found in sorted(used.items(), key=itemgetter(0)))]
+        )
+    except DeclarationError as error:
+        raise DeclarationError(f"{site}: flow {own.step!r}: {error.message}", error.hint) from None
+    undoable = (replace(one, undo=(one.service, one.step) in trace.undoable) for one in steps)
+    return _Described(shown, heard.inputs, tuple(undoable), schemas)
 
 
 def _result(trace: Trace, returned: object, declared: types.Type, site: str) -> tuple[Value | None, types.Type]:
-    """The value of the run and its type."""
-    if declared is UNANNOTATED:
-        known = returned._segue.type if type(returned) is Ref else types.NONE if returned is None else Any
-    else:
-        known = declared
-    if returned is None and types.admits_none(known):
-        return None, known
-    try:
-        return lower_result(trace, returned, known), known
-    except Misfit as error:
-        raise DeclarationError(f"{site}: {error.message}", error.hint) from None
+    """The value of the run and its type: the first of the early results and the normal one."""
+    parts = [tp for _, tp in trace.finishes]
+    if returned is not None or not trace.scope.over:
+        parts.append(type_of(returned) if type(returned) is Ref or returned is None else Any)
+    known = types.union(parts or [types.NONE]) if declared is UNANNOTATED else declared
+    value = None
+    if returned is not None or not (types.admits_none(known) or trace.scope.over):
+        try:
+            value = lower_result(trace, returned, known, f"the result of flow {trace.flow}")
+        except Misfit as error:
+            raise DeclarationError(f"{site}: {error.message}", error.hint) from None
+    if not trace.finishes:
+        return value, known
+    choices: list[Value] = [Get(node, (), True) for node, _ in trace.finishes]
+    if value is not None:
+        choices.append(value if isinstance(value, Get | Const) else _expression(trace, value))
+    return _first(trace, choices), known
+
+
+def _expression(trace: Trace, value: Value) -> Get:
+    return Get(trace.add(Draft("", "value", "", args=(Arg("value", value),)), "result"), (), True)
+
+
+def _first(trace: Trace, choices: Sequence[Value]) -> Value:
+    if len(choices) == 1:
+        return choices[0]
+    trace.scope = Scope()  # this is reached in any case
+    args = tuple(Arg(str(i), choice) for i, choice in enumerate(choices, 1))
+    return Get(trace.add(Draft("", "either", "", args=args), "result"), (), True)
 
 
 def _key(trace: Trace, key: Callable[..., object], inputs: Sequence[Any]) -> Value:
@@ -105,48 +185,48 @@ def _key(trace: Trace, key: Callable[..., object], inputs: Sequence[Any]) -> Val
     return Get(source.node, source.path)
 
 
-def _ups(draft: Draft) -> list[str]:
-    names = [get.node for arg in draft.args for get in gets_of(arg.value)]
-    if draft.guard is not None:
-        names += [get.node for get in reads_of(draft.guard)]
-    return [*names, *draft.after]
-
-
-def _home(drafts: Iterable[Draft], result: Value | None) -> str:
-    """Owner of the first step that the result comes from, looking through `either`; else owner of the last step."""
-    by_id = {draft.id: draft for draft in drafts}
-    waiting = [get.node for get in gets_of(result)] if result is not None else []
-    while waiting:
-        draft = by_id.get(waiting.pop(0))
-        if draft is not None and draft.kind == "step":
-            return draft.owner
-        if draft is not None:
-            waiting = [get.node for arg in draft.args for get in gets_of(arg.value)] + waiting
-    return next((draft.owner for draft in reversed(by_id.values()) if draft.kind == "step"), "")
-
-
-def _nodes(drafts: Sequence[Draft], home: str, result: Value | None) -> tuple[Node, ...]:
+def _sort_out(drafts: Sequence[Draft]) -> dict[str, list[Draft]]:
+    """Leave no order that data or guards make already, lead every node back to its entry, and find the consumers."""
     consumers: dict[str, list[Draft]] = {draft.id: [] for draft in drafts}
     for draft in drafts:
-        for up in dict.fromkeys(_ups(draft)):
+        reads = dict.fromkeys(get.node for get in draft.reads)
+        if not draft.construct or draft.kind == "open":
+            entry = ENTRY if draft.region == RUN else entering(draft.region)
+            draft.after = tuple(up for up in dict.fromkeys(draft.after) if up not in reads)
+            if not reads and not draft.after:
+                draft.after = (entry,)
+        if draft.kind == "exit":
+            continue
+        ups = [*reads, *draft.after, *([draft.construct] if draft.kind == "settle" else [])]
+        for up in dict.fromkeys(ups):
             if up in consumers:
                 consumers[up].append(draft)
-    owners: dict[str, str] = {}
-    for draft in reversed(drafts):
-        heirs = consumers[draft.id]
-        owners[draft.id] = draft.owner or (owners[heirs[0].id] if heirs else home)
-    sinks = tuple(draft.id for draft in drafts if not consumers[draft.id]) or (ENTRY,)
+    return consumers
+
+
+def _nodes(
+    trace: Trace, consumers: Mapping[str, Sequence[Draft]], held: Mapping[str, str], home: str, result: Value | None
+) -> tuple[Node, ...]:
+    sinks: dict[str, list[str]] = {RUN: [], **{region.id: [] for region in trace.regions}}
+    for draft in trace.drafts:
+        if draft.kind not in _NO_SINKS and not consumers[draft.id]:
+            sinks[draft.region].append(draft.id)
     inner = (
         Node(
             id=draft.id,
             kind=draft.kind,
-            owner=owners[draft.id],
+            owner=held[draft.id],
+            region=draft.region,
             step=draft.step,
             args=draft.args,
             guard=draft.guard,
-            after=draft.after,
+            after=tuple(sinks[draft.region]) if draft.kind == "exit" else draft.after,
+            construct=draft.construct,
+            undo=draft.undo,
+            timeout=draft.timeout,
         )
-        for draft in drafts
+        for draft in trace.drafts
     )
     outcome = () if result is None else (Arg("result", result),)
-    return Node(ENTRY, "entry", home), *inner, Node(EXIT, "exit", home, args=outcome, after=sinks)
+    last = Node(EXIT, "exit", home, args=outcome, after=tuple(sinks[RUN]) or (ENTRY,))
+    return Node(ENTRY, "entry", home), *inner, last

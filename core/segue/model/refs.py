@@ -1,28 +1,29 @@
 """Placeholders: what a flow body sees instead of values while it is traced.
 
-A `Ref` stands for the value of a node or for a field of it, and knows its type. It offers what can be written down in a
-plan: fields, constant keys, comparisons. All else needs the value, which exists only when the flow runs, and raises a
-`PlaceholderError` that names the place and the construct to use instead. Nothing may silently do something else: so
-`isinstance` raises too (Python asks for `__class__`), and so does `hash` (`ref in {"a", "b"}`). What cannot be caught
-is `is`, also in `case None`: it is always false.
+A `Ref` stands for the value of a node or for a field of it, a `Computed` for what is computed of these, a `Condition`
+for a comparison; they know their types. They offer what can be written down in a plan: fields, items, arithmetic,
+comparisons. What Python does not let a placeholder take over (`len`, `in`, `and`, f-strings) and all else needs the
+value, which exists only when the flow runs, and raises a `PlaceholderError` that names the place and the construct to
+use instead. Nothing may silently do something else: so `isinstance` raises too (Python asks for `__class__`), and so
+does `hash` (`ref in {"a", "b"}`). What cannot be caught is `is`, also in `case None`: it is always false.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import msgspec
 
 from segue.errors import DeclarationError, PlaceholderError
-from segue.model import types
+from segue.model import access, types
+from segue.model.operands import STEP, Comparison, Operand, apply, compare, gather, sorts
 from segue.model.site import here
 from segue.plan import graph
+from segue.plan.expression import Operator
 
 if TYPE_CHECKING:
     from segue.model.tracing import Trace
-
-Op = Literal["==", "!=", "<", "<=", ">", ">="]
 
 
 class Source(NamedTuple):
@@ -44,17 +45,53 @@ def _refuse(construct: str, hint: str) -> Callable[..., NoReturn]:
     return refuse
 
 
-_LOOP = "loop inside a step; a flow body can only loop over what is known when it is traced"
-_STEP = "compute it in a step, and call that step here"
-_TEXT = "build the text in a step, and call that step here"
-_GUARD = "use `with when(condition):` for a choice; `&`, `|` and `~` for and, or and not; either() for a default"
+_LOOP = "each(items, body) does it for every item; a flow body can only loop over what is known when it is traced"
+_TEXT = 'write expr.text("order {} of {}", a, b)'
+_NUMBER = "round(x) gives a whole number, x // 1 rounds down; what is no number yet becomes one in a step"
+_GUARD = (
+    "use `with when(condition):` for a choice between steps, expr.choose(condition, a, b) for one between values; "
+    "`&`, `|` and `~` for and, or and not; expr.contains() for `in`; expr.min() and expr.max()"
+)
 
 
-_unhashable = _refuse("a set, a dict key or `in` on one of them", "keep placeholders in lists; compare with ==")
+_unhashable = _refuse(
+    "a set, a dict key or `in` on one of them",
+    "write expr.contains([...], value), or expr.item(table, key) to look something up; placeholders can be in lists",
+)
+
+
+def _binary(op: Operator) -> Callable[[Placeholder, object], Ref | Computed]:
+    def applied(self: Placeholder, other: object) -> Ref | Computed:
+        return computed(apply(op, operand_of(self), operand_of(other)))
+
+    return applied
+
+
+def _reflected(op: Operator) -> Callable[[Placeholder, object], Ref | Computed]:
+    def applied(self: Placeholder, other: object) -> Ref | Computed:
+        return computed(apply(op, operand_of(other), operand_of(self)))
+
+    return applied
+
+
+def _unary(op: Operator, shown: str) -> Callable[[Placeholder], Ref | Computed]:
+    def applied(self: Placeholder) -> Ref | Computed:
+        return computed(apply(op, operand_of(self), shown=shown))
+
+    return applied
+
+
+def _comparison(op: Comparison) -> Callable[[Placeholder, object], Condition]:
+    def compared(self: Placeholder, other: object) -> Condition:
+        left, right = operand_of(self), operand_of(other)
+        made = gather(f"`{op}`", graph.Test(compare(op, left, right)), bool, (left, right))
+        return Condition(made)
+
+    return compared
 
 
 class Placeholder:
-    """What `Ref` and `Condition` have in common: conditions can be made of them, and the rest is refused."""
+    """What all placeholders have in common: operators, and what is refused."""
 
     __slots__ = ()
 
@@ -72,28 +109,75 @@ class Placeholder:
 
     def __invert__(self) -> Condition:
         found = condition_of(self, "`~`")
-        return Condition(found._trace, graph.Not(found._condition))
+        return _condition("`~`", graph.Not(found._condition), found)
+
+    def __round__(self, digits: object = None) -> Ref | Computed:
+        given = () if digits is None else (operand_of(digits),)
+        return computed(apply("round", operand_of(self), *given, shown="round()"))
+
+    __add__, __radd__ = _binary("+"), _reflected("+")
+    __sub__, __rsub__ = _binary("-"), _reflected("-")
+    __mul__, __rmul__ = _binary("*"), _reflected("*")
+    __truediv__, __rtruediv__ = _binary("/"), _reflected("/")
+    __floordiv__, __rfloordiv__ = _binary("//"), _reflected("//")
+    __mod__, __rmod__ = _binary("%"), _reflected("%")
+    __neg__, __abs__ = _unary("neg", "`-`"), _unary("abs", "abs()")
+    __eq__, __ne__ = _comparison("=="), _comparison("!=")  # type: ignore[assignment]
+    __lt__, __le__ = _comparison("<"), _comparison("<=")
+    __gt__, __ge__ = _comparison(">"), _comparison(">=")
 
     __bool__ = _refuse("`if`, `and`, `or`, `not`, `in` or a chained comparison", _GUARD)
     __iter__ = __reversed__ = __next__ = __aiter__ = _refuse("iteration or unpacking", _LOOP)
-    __len__ = _refuse("len()", _STEP)
-    __contains__ = _refuse("`in`", "compare with ==, joined by `|`, or ask in a step")
+    __len__ = _refuse("len()", "write expr.length(x)")
+    __contains__ = _refuse("`in`", "write expr.contains(items, x)")
     __hash__ = _unhashable
     __str__ = __format__ = __bytes__ = __fspath__ = _refuse("text formatting (str, print, an f-string)", _TEXT)
-    __int__ = __index__ = __float__ = __complex__ = _refuse("conversion to a number", _STEP)
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse("arithmetic", _STEP)
-    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _refuse("arithmetic", _STEP)
-    __divmod__ = __rdivmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _refuse("arithmetic", _STEP)
-    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = __xor__ = __rxor__ = _refuse("arithmetic", _STEP)
-    __neg__ = __pos__ = __abs__ = __round__ = __trunc__ = __floor__ = __ceil__ = _refuse("arithmetic", _STEP)
+    __int__ = __index__ = __float__ = __complex__ = _refuse("conversion to a number", _NUMBER)
+    __trunc__ = __floor__ = __ceil__ = _refuse("rounding by math", _NUMBER)
+    __divmod__ = __rdivmod__ = _refuse("divmod()", "use // and %")
+    __pow__ = __rpow__ = _refuse("`**`", f"multiply, or {STEP}")
+    __matmul__ = __rmatmul__ = __pos__ = _refuse("arithmetic of this kind", STEP)
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = __xor__ = __rxor__ = _refuse("arithmetic with bits", STEP)
     __call__ = _refuse("a call", "only steps are called in a flow body; placeholders have fields, no methods")
     __await__ = _refuse("`await`", "a flow body awaits nothing: a step call returns at once, data use makes the order")
     __enter__ = __exit__ = __aenter__ = __aexit__ = _refuse("`with`", "open it inside the step that uses it")
     __setitem__ = __delitem__ = _refuse("changing an item", "values never change: make a new one in a step")
     __copy__ = __deepcopy__ = __reduce_ex__ = _refuse("copying or pickling", "use the placeholder itself")
 
+    if not TYPE_CHECKING:
 
-class Ref(Placeholder):
+        @property
+        def __class__(self):
+            _refuse("isinstance() or `match`", "look at a field with == in `with when(...)`, or decide in a step")(self)
+
+
+class _Data(Placeholder):
+    """What `Ref` and `Computed` have in common: fields and items."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        operand = operand_of(self)
+        return f"<placeholder {operand.label}: {types.show(operand.type)}>"
+
+    def __getattr__(self, name: str) -> Ref | Computed:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return computed(access.field(operand_of(self), name))
+
+    def __getitem__(self, key: object) -> Ref | Computed:
+        if is_placeholder(key):
+            return computed(access.computed_item(operand_of(self), operand_of(key)))
+        return computed(access.item(operand_of(self), key))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        _refuse(f"setting .{name}", "values never change: make a new one in a step")(self)
+
+    def __delattr__(self, name: str) -> None:
+        _refuse(f"deleting .{name}", "values never change: make a new one in a step")(self)
+
+
+class Ref(_Data):
     """A placeholder for a value. Type checkers do not see it: to them `charge(order)` is a `Receipt`."""
 
     __slots__ = ("_segue",)
@@ -102,77 +186,99 @@ class Ref(Placeholder):
     def __init__(self, source: Source) -> None:
         object.__setattr__(self, "_segue", source)
 
-    def __repr__(self) -> str:
-        return f"<placeholder {self._segue.label}: {types.show(self._segue.type)}>"
 
-    if not TYPE_CHECKING:
+class Computed(_Data):
+    """A placeholder for what is computed of others. To type checkers `order.total * 2` is a `float`."""
 
-        @property
-        def __class__(self):
-            _refuse("isinstance() or `match`", "look at a field with == in `with when(...)`, or decide in a step")(self)
+    __slots__ = ("_operand",)
+    _operand: Operand
 
-    def __getattr__(self, name: str) -> Ref:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _field(self, name)
-
-    def __getitem__(self, key: object) -> Ref:
-        return _item(self, key)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        _refuse(f"setting .{name}", "values never change: make a new one in a step")(self)
-
-    def __delattr__(self, name: str) -> None:
-        _refuse(f"deleting .{name}", "values never change: make a new one in a step")(self)
-
-    def __eq__(self, other: object) -> Condition:  # type: ignore[override]
-        return _compare(self, "==", other)
-
-    def __ne__(self, other: object) -> Condition:  # type: ignore[override]
-        return _compare(self, "!=", other)
-
-    def __lt__(self, other: object) -> Condition:
-        return _compare(self, "<", other)
-
-    def __le__(self, other: object) -> Condition:
-        return _compare(self, "<=", other)
-
-    def __gt__(self, other: object) -> Condition:
-        return _compare(self, ">", other)
-
-    def __ge__(self, other: object) -> Condition:
-        return _compare(self, ">=", other)
-
-    __hash__ = _unhashable
+    def __init__(self, operand: Operand) -> None:
+        object.__setattr__(self, "_operand", operand)
 
 
 class Condition(Placeholder):
-    """A comparison of placeholders, for `when`."""
+    """A comparison of placeholders, for `when`; also a value, a bool."""
 
-    __slots__ = ("_condition", "_trace")
+    __slots__ = ("_operand",)
 
-    def __init__(self, trace: Trace, condition: graph.Condition) -> None:
-        self._trace = trace
-        self._condition = condition
+    def __init__(self, operand: Operand) -> None:
+        self._operand = operand
 
     def __repr__(self) -> str:
-        return f"<condition {self._condition}>"
+        return f"<condition {self._operand.label}>"
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse(
-        "comparing a condition", "use the condition itself, or `~condition`"
-    )
-    __hash__ = _unhashable
-    __getitem__ = _refuse("an item of a condition", _STEP)
+    @property
+    def _condition(self) -> graph.Condition:
+        value = self._operand.value
+        return value.condition if isinstance(value, graph.Test) else graph.Truth(value)
 
-
-def is_ref(value: object) -> bool:
-    """Whether a value is a `Ref`; `isinstance` would be refused."""
-    return type(value) is Ref
+    __getitem__ = _refuse("an item of a condition", STEP)
 
 
-def label(placeholder: Placeholder) -> str:
-    """A placeholder's name in messages: `order.total`, `charge(...).id`."""
-    return placeholder._segue.label if type(placeholder) is Ref else "a condition"
+def is_placeholder(value: object) -> bool:
+    """Whether a value is a placeholder; `isinstance` would be refused."""
+    return type(value) in (Ref, Computed, Condition)
+
+
+def computed(operand: Operand) -> Ref | Computed:
+    """The placeholder for an operand of a flow."""
+    value = operand.value
+    if isinstance(value, graph.Get) and operand.trace is not None:
+        return Ref(Source(operand.trace, value.node, value.path, operand.type, operand.label))
+    return Computed(operand)
+
+
+def operand_of(value: object) -> Operand:
+    """What a value is in an expression: a placeholder, a constant, or a list or dict of these.
+
+    Raises:
+        DeclarationError: It is none of these, or cannot travel.
+    """
+    if type(value) is Ref:
+        source = value._segue
+        return Operand(source.trace, graph.Get(source.node, source.path), source.type, source.label)
+    if type(value) is Computed or type(value) is Condition:
+        return value._operand
+    if type(value) in (list, tuple) and value:
+        parts = [operand_of(item) for item in value]  # type: ignore[attr-defined]
+        tp: types.Type = list[types.union(part.type for part in parts)]  # type: ignore[misc]
+        if all(isinstance(part.value, graph.Const) for part in parts):
+            return Operand(None, _constant(value), tp)
+        return gather("a list", graph.Items(tuple(part.value for part in parts)), tp, parts)
+    if type(value) is dict and value:
+        keyed = {_key(key): operand_of(item) for key, item in value.items()}
+        tp = dict[types.union(map(type, value)), types.union(part.type for part in keyed.values())]  # type: ignore[misc]
+        constants = {name: part.value.value for name, part in keyed.items() if isinstance(part.value, graph.Const)}
+        if len(constants) == len(keyed):
+            return Operand(None, graph.Const(constants), tp)
+        return gather("a dict", graph.Fields({n: p.value for n, p in keyed.items()}), tp, keyed.values())
+    return Operand(None, _constant(value), types.NONE if value is None else type(value), repr(value))
+
+
+def _constant(value: object) -> graph.Const:
+    try:
+        return graph.Const(msgspec.json.decode(msgspec.json.encode(value, order="deterministic")))
+    except (TypeError, ValueError) as error:
+        raise DeclarationError(f"{here()}: {value!r} cannot be used in an expression: {error}") from None
+
+
+def _key(key: object) -> str:
+    """A key of a dict as JSON has it."""
+    try:
+        return str(next(iter(msgspec.json.decode(msgspec.json.encode({key: None})))))
+    except (TypeError, ValueError) as error:
+        raise DeclarationError(f"{here()}: {key!r} cannot be a key in an expression: {error}") from None
+
+
+def trace_of(placeholder: object) -> Trace | None:
+    """The flow that a placeholder is of."""
+    return operand_of(placeholder).trace
+
+
+def label(placeholder: object) -> str:
+    """A placeholder's name in messages: `order.total`, `charge(...).id`, `order.total * 2`."""
+    return operand_of(placeholder).label
 
 
 def condition_of(value: object, construct: str) -> Condition:
@@ -187,29 +293,28 @@ def condition_of(value: object, construct: str) -> Condition:
     """
     if type(value) is Condition:
         return value
-    if type(value) is Ref:
-        source = value._segue
-        if source.type is Any or _is_boolean(source.type):
-            return Condition(source.trace, graph.Truth(graph.Get(source.node, source.path)))
+    if not is_placeholder(value):
         raise DeclarationError(
-            f"{here()}: {construct} needs a condition, but {source.label} is {types.show(source.type)}",
-            f"compare it, as in `{source.label} == ...`",
+            f"{here()}: {construct} needs a condition on a placeholder, got {value!r}",
+            "use a plain `if` for what is known when the flow is traced",
         )
-    raise DeclarationError(
-        f"{here()}: {construct} needs a condition on a placeholder, got {value!r}",
-        "use a plain `if` for what is known when the flow is traced",
-    )
+    operand = operand_of(value)
+    if not sorts(operand.type) - {"none"} <= {"any", "bool"} or operand.type is types.NONE:
+        raise DeclarationError(
+            f"{here()}: {construct} needs a condition, but {operand.label} is {types.show(operand.type)}",
+            f"compare it, as in `{operand.label} == ...`",
+        )
+    return Condition(operand)
 
 
-def _is_boolean(tp: types.Type) -> bool:
-    return (types.kinds(tp) or frozenset()) - {"null"} == {"boolean"}
+def _condition(shown: str, condition: graph.Condition, *parts: Condition) -> Condition:
+    return Condition(gather(shown, graph.Test(condition), bool, [part._operand for part in parts]))
 
 
 def _combine(kind: type[graph.And | graph.Or], construct: str, left: object, right: object) -> Condition:
-    sides = condition_of(left, f"`{construct}`"), condition_of(right, f"`{construct}`")
-    if sides[0]._trace is not sides[1]._trace:
-        raise DeclarationError(f"{here()}: `{construct}` joins conditions of two different flows")
-    return Condition(sides[0]._trace, joined(kind, (sides[0]._condition, sides[1]._condition)))
+    shown = f"`{construct}`"
+    sides = condition_of(left, shown), condition_of(right, shown)
+    return _condition(shown, joined(kind, (sides[0]._condition, sides[1]._condition)), *sides)
 
 
 def joined(kind: type[graph.And | graph.Or], parts: tuple[graph.Condition, ...]) -> graph.Condition:
@@ -218,145 +323,3 @@ def joined(kind: type[graph.And | graph.Or], parts: tuple[graph.Condition, ...])
     for part in parts:
         flat.extend(part.conditions if isinstance(part, kind) else (part,))
     return kind(tuple(flat))
-
-
-def _compare(ref: Ref, op: Op, other: object) -> Condition:
-    source = ref._segue
-    get = graph.Get(source.node, source.path)
-    if type(other) is Condition:
-        raise DeclarationError(f"{here()}: `{op}` compares {source.label} with a condition", _GUARD)
-    if type(other) is Ref:
-        if other._segue.trace is not source.trace:
-            raise DeclarationError(f"{here()}: `{op}` compares placeholders of two different flows")
-        _check_comparable(source, op, other._segue.type, other._segue.label)
-        return Condition(source.trace, graph.Compare(op, get, graph.Get(other._segue.node, other._segue.path)))
-    return Condition(source.trace, graph.Compare(op, get, _constant(source, op, other)))
-
-
-def _constant(source: Source, op: Op, value: object) -> graph.Const:
-    try:
-        literal = msgspec.json.decode(msgspec.json.encode(value))
-        if source.type is not Any and op in ("==", "!="):
-            msgspec.convert(literal, source.type)
-    except (TypeError, ValueError):
-        raise DeclarationError(
-            f"{here()}: {source.label} is {types.show(source.type)}; `{op} {value!r}` compares it with what it never is"
-        ) from None
-    _check_comparable(source, op, type(value), repr(value))
-    return graph.Const(literal)
-
-
-def _check_comparable(source: Source, op: Op, other: types.Type, name: str) -> None:
-    """Refuse comparisons that would always be unknown, or that mean something else in JSON."""
-    if source.type is Any or other is Any:
-        return
-    equality = op in ("==", "!=")
-    if equality and other is types.NONE and types.admits_none(source.type):
-        return
-    known = types.kinds if equality else types.ordered
-    ours, theirs = known(source.type), known(other)
-    for found, tp, what in ((ours, source.type, source.label), (theirs, other, name)):
-        if found is None:
-            raise DeclarationError(
-                f"{here()}: `{op}` cannot compare {what}, which is {types.show(tp)}",
-                "numbers, strings, booleans, enums, UUIDs, dates and None can be compared; compare a field, or "
-                "decide in a step that returns a bool",
-            )
-    if not _fits(op, ours or frozenset(), theirs or frozenset()):
-        raise DeclarationError(
-            f"{here()}: `{op}` cannot compare {source.label}, which is {types.show(source.type)}, "
-            f"with {name}, which is {types.show(other)}"
-        )
-
-
-def _fits(op: Op, ours: frozenset[types.Kind], theirs: frozenset[types.Kind]) -> bool:
-    if op in ("==", "!="):
-        return bool(ours & theirs)
-    values = ours - {"null"}
-    return values == theirs - {"null"} and values in ({"number"}, {"string"})
-
-
-def _field(ref: Ref, name: str) -> Ref:
-    source = ref._segue
-    if source.type is Any:
-        return _inner(source, name, Any, f".{name}")
-    found: list[types.Field | None] = []
-    for member in types.members(source.type):
-        if member is types.NONE:
-            found.append(None)
-            continue
-        shape = types.shape(member)
-        if shape is None or shape.by_key or name not in shape.fields:
-            raise _unknown_field(source, member, shape, name)
-        found.append(shape.fields[name])
-    return _pick(source, found, f".{name}")
-
-
-def _pick(source: Source, found: list[types.Field | None], suffix: str) -> Ref:
-    """A field that all members of a union have; None stands for the member None, which has no fields."""
-    fields = [field for field in found if field is not None]
-    if not fields or len({field.key for field in fields}) != 1:
-        raise DeclarationError(
-            f"{here()}: {source.label}{suffix} is not at the same place in all of {types.show(source.type)}"
-        )
-    if any(field.left_out for field in fields):
-        raise DeclarationError(
-            f"{here()}: {source.label}{suffix} is left out of the JSON when it has its default (omit_defaults)",
-            "remove omit_defaults from the struct, or read the field in a step",
-        )
-    parts = [field.type for field in fields]
-    tp = types.union([*parts, types.NONE]) if None in found else types.union(parts) if len(parts) > 1 else parts[0]
-    return _inner(source, fields[0].key, tp, suffix)
-
-
-def _inner(source: Source, key: str | int, tp: types.Type, suffix: str) -> Ref:
-    return Ref(Source(source.trace, source.node, (*source.path, key), tp, source.label + suffix))
-
-
-def _unknown_field(source: Source, member: types.Type, shape: types.Shape | None, name: str) -> DeclarationError:
-    tp = types.show(member)
-    if shape is None:
-        return DeclarationError(f"{here()}: {source.label} is {tp}, which has no field {name!r}", _STEP)
-    if shape.by_key and name in shape.fields:
-        return DeclarationError(
-            f"{here()}: {source.label} is {tp}, whose fields are items", f'write {source.label}["{name}"]'
-        )
-    if hasattr(member, name):
-        return DeclarationError(f"{here()}: {tp}.{name} is no field, and only fields can be read here", _STEP)
-    return DeclarationError(
-        f"{here()}: {tp} has no field {name!r}", f"known fields: {', '.join(shape.fields) or 'none'}"
-    )
-
-
-def _item(ref: Ref, key: object) -> Ref:
-    source = ref._segue
-    if type(key) in (Ref, Condition, slice) or not isinstance(key, str | int) or isinstance(key, bool):
-        what = "a placeholder" if type(key) in (Ref, Condition) else f"{key!r}"
-        raise PlaceholderError(
-            f"{here()}: an item of {source.label} is read by {what}",
-            "only constant strings and whole numbers can be keys here; pick the item in a step",
-        )
-    suffix = f"[{key!r}]"
-    if source.type is Any:
-        return _inner(source, key, Any, suffix)
-    found: list[types.Field | None]
-    found = [None if part is types.NONE else _item_field(source, part, key) for part in types.members(source.type)]
-    return _pick(source, found, suffix)
-
-
-def _item_field(source: Source, member: types.Type, key: str | int) -> types.Field:
-    shape, pair = types.shape(member), types.mapping_types(member)
-    if shape is not None and shape.by_key and isinstance(key, str):
-        if key not in shape.fields:
-            raise _unknown_field(source, member, shape, key)
-        field = shape.fields[key]
-        return field if field.required else field._replace(type=types.union([field.type, types.NONE]))
-    if pair is not None and types.assignable(type(key), pair[0]):
-        return types.Field(str(key), str(key), pair[1], True)
-    if isinstance(key, int):
-        if shape is not None and issubclass(member, tuple) and 0 <= key < len(shape.fields):
-            return tuple(shape.fields.values())[key]
-        tp = types.array_item(member, key)
-        if tp is not None and not issubclass(types.origin(member), set | frozenset):
-            return types.Field(str(key), key, tp, True)
-    raise DeclarationError(f"{here()}: {source.label} is {types.show(member)}, which has no item {key!r}")

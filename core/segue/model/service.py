@@ -7,11 +7,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
+from msgspec.structs import replace
+
 from segue.errors import DeclarationError
 from segue.model import types
 from segue.model.retry import ONCE, Retry, to_seconds
 from segue.model.schemas import standalone
-from segue.model.signature import Parameter, Signature, read_signature, site_of
+from segue.model.signature import Parameter, Signature, check_function, read_signature
 from segue.model.site import here
 from segue.model.step import AsyncStep, Step
 from segue.model.tracing import check_node_name
@@ -74,6 +76,7 @@ class Service:
         *,
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
+        deadline: float | timedelta | None = None,
         name: str = "",
     ) -> _Declare: ...
     def step(
@@ -83,6 +86,7 @@ class Service:
         *,
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
+        deadline: float | timedelta | None = None,
         name: str = "",
     ) -> Any:
         """Declare a function as a step: `@service.step` or `@service.step(retry=..., timeout=...)`.
@@ -93,6 +97,7 @@ class Service:
             fn: The function, if used without parentheses.
             retry: When a failed attempt is tried again; by default never.
             timeout: Longest time of one attempt, in seconds or as a timedelta; by default no limit.
+            deadline: Longest time of all attempts together, with the waits between them; by default no limit.
             name: Name of the step, instead of the function's.
 
         Raises:
@@ -100,22 +105,24 @@ class Service:
         """
 
         def declare(fn: Callable[..., Any]) -> Step[..., Any]:
-            where = _check_function(fn)
+            where = check_function(fn, "a step")
             named = check_node_name(name or fn.__name__, "step", where)
             signature = read_signature(fn, self.name, named, "step", True)
-            return self._keep(_make(signature, fn, retry, timeout, where))
+            return self._keep(_make(signature, fn, where, retry, timeout, deadline))
 
         return declare if fn is None else declare(fn)
 
     @overload
-    def contract(self, name: str, inputs: type[In], output: type[R]) -> Step[[In], R]: ...
+    def contract(self, name: str, inputs: type[In], output: type[R], *, undo: bool = False) -> Step[[In], R]: ...
     @overload
-    def contract(self, name: str, inputs: type[In], output: None) -> Step[[In], None]: ...
+    def contract(self, name: str, inputs: type[In], output: None, *, undo: bool = False) -> Step[[In], None]: ...
     @overload
-    def contract(self, name: str, inputs: Mapping[str, Any], output: type[R]) -> Step[..., R]: ...
+    def contract(
+        self, name: str, inputs: Mapping[str, Any], output: type[R], *, undo: bool = False
+    ) -> Step[..., R]: ...
     @overload
-    def contract(self, name: str, inputs: Any, output: Any) -> Step[..., Any]: ...
-    def contract(self, name: str, inputs: Any, output: Any) -> Step[..., Any]:
+    def contract(self, name: str, inputs: Any, output: Any, *, undo: bool = False) -> Step[..., Any]: ...
+    def contract(self, name: str, inputs: Any, output: Any, *, undo: bool = False) -> Step[..., Any]:
         """Declare a step without its code, so that flows import no more than its types.
 
         Args:
@@ -123,6 +130,7 @@ class Service:
             inputs: The type of its one parameter, which travels as `input` and is matched by position; or the types of
                 several by name, as a dict.
             output: Type of the result; None for nothing.
+            undo: Whether its code has an undo.
 
         Raises:
             DeclarationError: A type cannot travel, or the name is bad or taken.
@@ -132,10 +140,15 @@ class Service:
         named = inputs if isinstance(inputs, Mapping) else {"input": inputs}
         signature = Signature(self.name, name, (Parameter(key, tp) for key, tp in named.items()), output)
         signature.check(where)
-        return self._keep(Step(signature, None, ONCE, None, where))
+        return self._keep(Step(signature, None, where, undoable=undo))
 
     def implements(
-        self, contract: Step[P, R], *, retry: Retry | None = None, timeout: float | timedelta | None = None
+        self,
+        contract: Step[P, R],
+        *,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+        deadline: float | timedelta | None = None,
     ) -> _Implement[R]:
         """Give a contract of this service its code: `@service.implements(charge)`.
 
@@ -143,13 +156,14 @@ class Service:
             contract: What `service.contract` gave.
             retry: As of `step`.
             timeout: As of `step`.
+            deadline: As of `step`.
 
         Raises:
             DeclarationError: Parameters or types differ from the contract, or it has its code already.
         """
 
         def implement(fn: Callable[..., Any]) -> Step[..., Any]:
-            where = _check_function(fn)
+            where = check_function(fn, "a step")
             known = self.steps.get(contract.name)
             if contract.service != self.name:
                 raise DeclarationError(
@@ -158,7 +172,7 @@ class Service:
             if known is not None and known.implemented:
                 raise DeclarationError(f"{where}: step {contract.name!r} has its code already, from {known.site}")
             ours = read_signature(fn, self.name, contract.name, "step", True)
-            step = _make(_match(contract.signature, ours, where), fn, retry, timeout, where)
+            step = _make(_match(contract.signature, ours, where), fn, where, retry, timeout, deadline)
             self.steps[contract.name] = step
             return step
 
@@ -166,7 +180,9 @@ class Service:
 
     def contracts(self) -> tuple[Contract, ...]:
         """Contracts of the steps whose code is here, by name; each schema brings its types as `$defs`."""
-        return standalone(step.signature for _, step in sorted(self.steps.items()) if step.implemented)
+        steps = [step for _, step in sorted(self.steps.items()) if step.implemented]
+        found = standalone(step.signature for step in steps)
+        return tuple(replace(one, undo=step.undoable) for one, step in zip(found, steps, strict=True))
 
     def _keep(self, step: Step[..., Any]) -> Step[..., Any]:
         if step.name in self.steps:
@@ -179,20 +195,23 @@ class Service:
 
 
 def _make(
-    signature: Signature, fn: Callable[..., Any], retry: Retry | None, timeout: float | timedelta | None, where: str
+    signature: Signature,
+    fn: Callable[..., Any],
+    where: str,
+    retry: Retry | None,
+    timeout: float | timedelta | None,
+    deadline: float | timedelta | None,
 ) -> Step[..., Any]:
-    limit = None if timeout is None else to_seconds(timeout, f"the timeout of step {signature.step!r}")
+    step = f"step {signature.step!r}"
     kind = AsyncStep if inspect.iscoroutinefunction(fn) else Step
-    return kind(signature, fn, retry or ONCE, limit, where)
-
-
-def _check_function(fn: Callable[..., Any]) -> str:
-    if not inspect.isfunction(fn):
-        raise DeclarationError(f"{here()}: a step must be a function, got {fn!r}")
-    where = site_of(fn)
-    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-        raise DeclarationError(f"{where}: step {fn.__name__!r} is a generator", "return a list instead")
-    return where
+    return kind(
+        signature,
+        fn,
+        where,
+        retry=retry or ONCE,
+        timeout=None if timeout is None else to_seconds(timeout, f"the timeout of {step}"),
+        deadline=None if deadline is None else to_seconds(deadline, f"the deadline of {step}"),
+    )
 
 
 def _match(contract: Signature, code: Signature, where: str) -> Signature:

@@ -224,7 +224,7 @@ def read_signature(fn: Callable[..., Any], service: str, name: str, what: str, n
             travel.
     """
     where = site_of(fn)
-    hints = _hints(fn, where)
+    hints = hints_of(fn, where)
     parameters = []
     for parameter in inspect.signature(fn).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
@@ -250,7 +250,28 @@ def site_of(fn: Callable[..., Any]) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else here()
 
 
-def _hints(fn: Callable[..., Any], where: str) -> dict[str, Any]:
+def check_function(fn: Callable[..., Any], what: str) -> str:
+    """File and line of a function that gives one value.
+
+    Raises:
+        DeclarationError: It is no function, or a generator.
+    """
+    if not inspect.isfunction(fn):
+        raise DeclarationError(f"{here()}: {what} must be a function, got {fn!r}")
+    where = site_of(fn)
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise DeclarationError(
+            f"{where}: {what.partition(' ')[2]} {fn.__name__!r} is a generator", "return a list instead"
+        )
+    return where
+
+
+def hints_of(fn: Callable[..., Any], where: str) -> dict[str, Any]:
+    """The annotations of a function, resolved where it is defined or used.
+
+    Raises:
+        DeclarationError: A name in them is not known there.
+    """
     try:
         return typing.get_type_hints(fn, include_extras=True)
     except NameError:

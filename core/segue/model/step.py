@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from segue.errors import DeclarationError
 from segue.model import types
-from segue.model.retry import Retry
-from segue.model.signature import Parameter, Signature
+from segue.model.retry import ONCE, Retry, to_seconds
+from segue.model.signature import Parameter, Signature, check_function
 from segue.model.site import here
-from segue.model.tracing import check_node_name, current, refuse_leaked
+from segue.model.tracing import Trace, check_node_name, current, refuse_leaked
+from segue.model.undo import Undo, read_undo
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Step(Generic[P, R]):
@@ -27,16 +30,30 @@ class Step(Generic[P, R]):
         signature: Parameters and result; reads arguments and writes results.
         retry: When a failed attempt is tried again.
         timeout: Longest time of one attempt in seconds; None for no limit.
+        deadline: Longest time of all attempts together in seconds; None for no limit.
         site: File and line of the declaration.
+        undone_by: What takes back what it did, if its code is here and can do that.
+        undoable: Whether it can be undone; of a contract its code may be elsewhere.
     """
 
     def __init__(
-        self, signature: Signature, fn: Callable[..., Any] | None, retry: Retry, timeout: float | None, site: str
+        self,
+        signature: Signature,
+        fn: Callable[..., Any] | None,
+        site: str,
+        *,
+        retry: Retry = ONCE,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        undoable: bool = False,
     ) -> None:
         self.signature = signature
         self.retry = retry
         self.timeout = timeout
+        self.deadline = deadline
         self.site = site
+        self.undone_by: Undo | None = None
+        self.undoable = undoable
         self.is_async = inspect.iscoroutinefunction(fn)
         self._fn = fn
         self.__name__ = signature.step
@@ -100,6 +117,52 @@ class Step(Generic[P, R]):
 
         return call
 
+    @overload
+    def undo(self, fn: F, /) -> F: ...
+    @overload
+    def undo(
+        self, fn: None = None, /, *, retry: Retry | None = None, timeout: float | timedelta | None = None
+    ) -> Callable[[F], F]: ...
+    def undo(
+        self,
+        fn: Callable[..., Any] | None = None,
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Any:
+        """Declare what takes back a completed call: `@charge.undo` or `@charge.undo(retry=..., timeout=...)`.
+
+        It is called with arguments of the step, by name, and with its result in the one parameter that is not one of
+        the step's. It must bear being called again, as steps do.
+
+        Args:
+            fn: The function, if used without parentheses.
+            retry: When a failed attempt is tried again; by default as the step's.
+            timeout: Longest time of one attempt, in seconds or as a timedelta; by default as the step's.
+
+        Raises:
+            DeclarationError: The step has an undo already or no code here, or the parameters do not fit.
+        """
+        limit = self.timeout if timeout is None else to_seconds(timeout, f"the timeout of the undo of {self.name!r}")
+
+        def declare(fn: F) -> F:
+            where = check_function(fn, "an undo")
+            if self.undone_by is not None:
+                raise DeclarationError(f"{where}: step {self.name!r} has an undo already")
+            if not self.service:
+                raise DeclarationError(f"{where}: {self.name!r} only computes, so there is nothing to undo")
+            if not self.implemented:
+                raise DeclarationError(
+                    f"{where}: step {self.name!r} of service {self.service!r} is a contract; its code is not here",
+                    f"say {self.service}.contract(..., undo=True), and declare the undo where the code is",
+                )
+            self.undone_by = read_undo(self.signature, fn, where, retry or self.retry, limit)
+            self.undoable = True
+            return fn
+
+        return declare if fn is None else declare(fn)
+
     def decode_args(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Typed keyword arguments for `fn`, from JSON builtins; see `Signature.decode_args`."""
         return self.signature.decode_args(args)
@@ -111,10 +174,13 @@ class Step(Generic[P, R]):
     def _call(self, node: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         trace = current()
         if trace is not None:
-            return cast(R, trace.call(self.signature, node, args, kwargs))
+            return cast(R, self._traced(trace, node, args, kwargs))
         refuse_leaked((*args, *kwargs.values()), self.name)
         fn: Callable[..., R] = self.fn
         return fn(*args, **kwargs)
+
+    def _traced(self, trace: Trace, node: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        return trace.call(self.signature, node, args, kwargs, self.undoable)
 
 
 class AsyncStep(Step[P, R]):

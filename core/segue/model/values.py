@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 
 from segue.model import types
-from segue.model.refs import Condition, Ref, label
+from segue.model.refs import is_placeholder, operand_of
+from segue.model.rewrite import rewrite
 from segue.model.signature import Misfit
-from segue.plan.graph import Const, Fields, Get, Items, Value
+from segue.plan.graph import Const, Fields, Get, Items, Op, Test, Value, gets_of
 
 if TYPE_CHECKING:
     from segue.model.tracing import Trace
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def lower(trace: Trace, value: object, target: types.Type, what: str) -> Value:
     """Turn a value into one of the plan.
 
-    A read of a node that may be skipped is optional where the type admits None: then the node gives None.
+    What reads a node that may be skipped gives None where the type admits it.
 
     Args:
         trace: The flow that it is used in.
@@ -31,44 +32,51 @@ def lower(trace: Trace, value: object, target: types.Type, what: str) -> Value:
         Misfit: It does not fit, or cannot travel.
         DeclarationError: A placeholder in it is of another flow.
     """
-    if type(value) is Ref:
-        return _read(trace, value, target, what)
-    if type(value) is Condition:
-        raise Misfit(
-            f"{what} is a condition, which only `when` takes", "compute the bool in a step, and pass its result"
-        )
+    if is_placeholder(value):
+        return _placeholder(trace, value, target, what)
     if isinstance(value, msgspec.Struct | list | tuple | dict) or types.shape(type(value)) is not None:
         return _composite(trace, value, target, what)
     return _literal(value, target, what)
 
 
-def lower_result(trace: Trace, value: object, target: types.Type) -> Value:
-    """Turn what a flow body returned into a value of the plan, in which a skipped node gives None.
+def lower_result(trace: Trace, value: object, target: types.Type, what: str) -> Value:
+    """Turn what a body returned into a value of the plan, in which a skipped node gives None.
 
     Raises:
         Misfit: It does not fit the return annotation.
         DeclarationError: A placeholder in it is of another flow.
     """
-    return _all_optional(lower(trace, value, target, f"the result of flow {trace.flow}"))
+    return _all_optional(trace, lower(trace, value, target, what))
 
 
-def _all_optional(value: Value) -> Value:
+def _all_optional(trace: Trace, value: Value) -> Value:
     match value:
-        case Get(node, path):
-            return Get(node, path, True)
         case Items(items):
-            return Items(tuple(map(_all_optional, items)))
+            return Items(tuple(_all_optional(trace, item) for item in items))
         case Fields(fields):
-            return Fields({name: _all_optional(item) for name, item in fields.items()})
-    return value
+            return Fields({name: _all_optional(trace, item) for name, item in fields.items()})
+        case Op() | Test():
+            return _or_none(value) if _may_skip(trace, value) else value
+    return _or_none(value)
 
 
-def _read(trace: Trace, ref: Ref, target: types.Type, what: str) -> Get:
-    trace.own(ref)
-    source = ref._segue
-    if not types.assignable(source.type, target):
-        raise Misfit(f"{what} must be {types.show(target)}, but {label(ref)} is {types.show(source.type)}")
-    return Get(source.node, source.path, source.node in trace.skippable and types.admits_none(target))
+def _may_skip(trace: Trace, value: Value) -> bool:
+    return any(trace.may_skip(get) for get in gets_of(value) if not get.optional)
+
+
+def _or_none(value: Value) -> Value:
+    """The value, or None if something that it reads was skipped."""
+    soft = rewrite(value, lambda get: Get(get.node, get.path, True))
+    return Op("default", (soft, Const(None))) if isinstance(value, Op | Test) else soft
+
+
+def _placeholder(trace: Trace, placeholder: object, target: types.Type, what: str) -> Value:
+    trace.own(placeholder)
+    operand = operand_of(placeholder)
+    if not types.assignable(operand.type, target):
+        raise Misfit(f"{what} must be {types.show(target)}, but {operand.label} is {types.show(operand.type)}")
+    soft = types.admits_none(target) and _may_skip(trace, operand.value)
+    return trace.reach_value(_or_none(operand.value) if soft else operand.value)
 
 
 def _literal(value: object, target: types.Type, what: str) -> Const:
@@ -175,6 +183,7 @@ def _items(items: Iterable[Value]) -> Value:
 
 
 def _fields(fields: dict[str, Value]) -> Value:
+    fields = dict(sorted(fields.items()))  # as in the plan's JSON, so that all who hold the plan build the same bytes
     if all(isinstance(item, Const) for item in fields.values()):
         return Const({name: item.value for name, item in fields.items() if isinstance(item, Const)})
     return Fields(fields)

@@ -6,10 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from segue.errors import DeclarationError, PlanError
+from segue.errors import DeclarationError
 from segue.names import RESERVED_NODES, RESERVED_SERVICES, check_name
-from segue.plan.graph import ENTRY, EXIT, RUN, Contract, Get, Node, Plan, gets_of, reads_of
+from segue.plan.graph import ENTRY, Contract, Node, Plan, gets_of, reads_of
+from segue.plan.proof import prove
 from segue.plan.subtype import difference
+
+GATEWAYS = frozenset({"entry", "exit", "open", "settle", "timer"})
+"""Kinds of nodes that the compiler names; `close` has the name that the flow gave its construct."""
+
+_CALLED = ("flow", "step", "wait", "emit")
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -59,6 +65,8 @@ def compatible(plan: Plan, offered: Mapping[str, Sequence[Contract]]) -> Compati
             found.append(Problem(service, step, "", f"the service has no such step (its steps: {known})"))
         elif (service, step) not in wanted:
             found.append(Problem(service, step, "", "the plan calls this step without a contract"))
+        elif wanted[service, step].undo and not offer.undo:
+            found.append(Problem(service, step, "", "the plan relies on its undo, the service has none"))
         else:
             found += _differences(plan, wanted[service, step], offer, nodes)
     callees = {node.owner for node in plan.nodes if node.kind == "step"}
@@ -92,33 +100,32 @@ def _differences(plan: Plan, contract: Contract, offer: Contract, nodes: Sequenc
 
 
 def problems(plan: Plan) -> list[str]:
-    """What is wrong with a plan's structure, one line each; empty if it can be run.
+    """What is wrong with a plan, one line each; empty if it can be run in both modes.
 
-    Every node is reached from the run's entry and leads to its exit, names can stand in subjects, regions name
-    their own gateways, steps have a contract and their required arguments, and values are read from what exists.
+    Names can stand in subjects, steps have a contract and their required arguments, inputs are read that exist, and the
+    plan can be projected (see `proof`).
     """
-    try:
-        index = plan.index
-    except PlanError as error:
-        return [error.message]
-    found = [*_names(plan), *_gateways(plan)]
-    if len(index.nodes) != len(plan.nodes):
-        found.append("two nodes have the same name")
+    found = prove(plan)
     contracts = {(contract.service, contract.step): contract for contract in plan.contracts}
     for node in plan.nodes:
-        found += _node(plan, node)
         if node.kind == "step":
             found += _call(node, contracts.get((node.owner, node.step)))
-    if not found:
-        found += _reach(plan)
-    return found
+        found += _inputs(plan, node)
+    return [*_names(plan), *found]
 
 
 def _names(plan: Plan) -> Iterator[str]:
     owners = dict.fromkeys((plan.home, *(node.owner for node in plan.nodes)))
-    users = [node.id for node in plan.nodes if node.kind not in ("entry", "exit")]
-    steps = dict.fromkeys(node.step for node in plan.nodes if node.kind == "step")
-    groups = (("flow", [plan.flow]), ("service", owners), ("node", users), ("step", steps))
+    users = [node.id for node in plan.nodes if node.kind not in GATEWAYS]
+    called = {kind: dict.fromkeys(node.step for node in plan.nodes if node.kind == kind) for kind in _CALLED}
+    groups = (
+        ("flow", [plan.flow, *called["flow"]]),
+        ("service", owners),
+        ("node", users),
+        ("step", called["step"]),
+        ("signal", called["wait"]),
+        ("event", called["emit"]),
+    )
     for what, names in groups:
         for name in names:
             try:
@@ -129,54 +136,13 @@ def _names(plan: Plan) -> Iterator[str]:
     yield from (f"node name {name!r} is reserved" for name in users if name in RESERVED_NODES)
 
 
-def _gateways(plan: Plan) -> Iterator[str]:
-    nodes = plan.index.nodes
-    regions = {region.id: region for region in plan.regions}
-    if len(regions) != len(plan.regions):
-        yield "two regions have the same name"
-    root = regions.get(RUN)
-    if root is None or (root.entry, root.exit, root.parent) != (ENTRY, EXIT, None):
-        yield f"the region {RUN!r} with {ENTRY!r} and {EXIT!r} is missing"
-    for region in plan.regions:
-        if region.id != RUN and region.parent not in regions:
-            yield f"region {region.id!r} lies in an unknown region {region.parent!r}"
-        for name, kind in ((region.entry, "entry"), (region.exit, "exit")):
-            gateway = nodes.get(name)
-            if gateway is None or gateway.kind != kind or gateway.region != region.id:
-                yield f"region {region.id!r} has no {kind} {name!r}"
-    gateways = {name for region in plan.regions for name in (region.entry, region.exit)}
-    for node in plan.nodes:
-        if node.region not in regions:
-            yield f"node {node.id!r} lies in an unknown region {node.region!r}"
-        if node.kind in ("entry", "exit") and node.id not in gateways:
-            yield f"{node.kind} {node.id!r} belongs to no region"
-    if ENTRY in nodes and nodes[ENTRY].owner != plan.home:
-        yield f"the run's entry is owned by {nodes[ENTRY].owner!r}, not by the home {plan.home!r}"
-    if EXIT in nodes and nodes[EXIT].owner != plan.home:
-        yield f"the run's exit is owned by {nodes[EXIT].owner!r}, not by the home {plan.home!r}"
-
-
-def _node(plan: Plan, node: Node) -> Iterator[str]:
-    index = plan.index
-    late = [up for up in index.ups[node.id] if index.order[up] >= index.order[node.id]]
-    if late:
-        yield f"node {node.id!r} needs {late[0]!r}, which comes after it"
-    reads = [get for arg in node.args for get in gets_of(arg.value)]
-    if node.guard is not None:
-        reads += reads_of(node.guard)
-    yield from _reads(plan, node, reads)
-    names = [arg.name for arg in node.args]
-    if len(set(names)) != len(names):
-        yield f"node {node.id!r} has two arguments of the same name"
-    if node.kind == "either" and not node.args:
-        yield f"node {node.id!r} has no choices"
-
-
 def _call(node: Node, contract: Contract | None) -> Iterator[str]:
     call = f"{node.owner}.{node.step}"
     if contract is None:
         yield f"node {node.id!r} calls {call}, which has no contract in the plan"
         return
+    if node.undo and not contract.undo:
+        yield f"node {node.id!r} can be undone, {call} cannot"
     given = {arg.name for arg in node.args}
     required = {param.name for param in contract.inputs if param.required}
     for name in sorted(required - given):
@@ -185,26 +151,11 @@ def _call(node: Node, contract: Contract | None) -> Iterator[str]:
         yield f"node {node.id!r} gives {name!r}, which {call} does not take"
 
 
-def _reads(plan: Plan, node: Node, reads: Sequence[Get]) -> Iterator[str]:
+def _inputs(plan: Plan, node: Node) -> Iterator[str]:
     inputs = {param.name for param in plan.inputs}
+    reads = [get for arg in node.args for get in gets_of(arg.value)]
+    if node.guard is not None:
+        reads += reads_of(node.guard)
     for get in reads:
         if get.node == ENTRY and get.path and get.path[0] not in inputs:
             yield f"node {node.id!r} reads {get.path[0]!r}, which is no input of the flow"
-
-
-def _reach(plan: Plan) -> Iterator[str]:
-    """Forward from the entry and back from the exit, in a graph that is known to be in order."""
-    index = plan.index
-    reached = {ENTRY}
-    for node in plan.nodes:
-        if reached.intersection(index.ups[node.id]):
-            reached.add(node.id)
-    leads = {EXIT}
-    for node in reversed(plan.nodes):
-        if leads.intersection(index.downs[node.id]):
-            leads.add(node.id)
-    for node in plan.nodes:
-        if node.id not in reached:
-            yield f"node {node.id!r} cannot be reached from the start"
-        if node.id not in leads:
-            yield f"node {node.id!r} leads nowhere: the exit does not join it"

@@ -1,90 +1,47 @@
 """The plan: a flow's compiled, immutable, hashed, serialisable form.
 
 A plan is a list of nodes in *plan order* (the order of declaration, which is a topological order) inside a tree of
-regions. Every region has an `entry` and an `exit` gateway; the root region is the run. Edges are not stored: a node's
-upstreams are what its arguments, its guard and its `after` name. So there is one truth, and the indexes are derived.
+regions. Every region has an `entry` and an `exit` gateway; the root region is the run. A construct (`each`, `repeat`,
+`race`, `attempt`) stands in a region as two nodes, `open` and `close`, and owns the regions of its bodies; `close` has
+the construct's name, since the outcome of the construct is its own. What is inside a region is seen outside only
+through `close`, and what a body reads from outside is captured by `open` and handed in by the `entry`: so data, guard
+and order edges never cross the border of a region.
+
+Edges are not stored: a node's upstreams are what its arguments, its guard and its `after` name, and those of gateways
+follow from the constructs. So there is one truth, and the index is derived.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
 
 from segue.errors import PlanError
+from segue.plan.expression import (
+    And,
+    Compare,
+    Condition,
+    Const,
+    Fields,
+    Get,
+    Items,
+    Not,
+    Op,
+    Or,
+    Test,
+    Truth,
+    Value,
+    gets_of,
+    reads_of,
+)
+from segue.plan.index import Index
+from segue.plan.names import ENTRY, EXIT, RUN
+from segue.plan.structure import structure
 
 FORMAT = 1
-RUN = "run"
-ENTRY, EXIT = "run.entry", "run.exit"
-"""Gateways of the root region. Names of users' nodes have no dot, so these cannot collide."""
-
-
-class Get(msgspec.Struct, frozen=True, omit_defaults=True, tag="get"):
-    """The value of a node, or a field of it; `optional`: a skipped node gives None instead of a skip."""
-
-    node: str
-    path: tuple[str | int, ...] = ()
-    optional: bool = False
-
-
-class Const(msgspec.Struct, frozen=True, tag="const"):
-    """A literal, as JSON builtins."""
-
-    value: Any
-
-
-class Items(msgspec.Struct, frozen=True, tag="items"):
-    """A list of values."""
-
-    items: tuple[Value, ...]
-
-
-class Fields(msgspec.Struct, frozen=True, tag="fields"):
-    """A mapping or struct of values."""
-
-    fields: dict[str, Value]
-
-
-Value = Get | Const | Items | Fields
-Operand = Get | Const
-
-
-class Compare(msgspec.Struct, frozen=True, tag="compare"):
-    """left op right; unknown if a side is unknown or the sides cannot be compared."""
-
-    op: Literal["==", "!=", "<", "<=", ">", ">="]
-    left: Operand
-    right: Operand
-
-
-class Truth(msgspec.Struct, frozen=True, tag="truth"):
-    """A boolean value used as a condition."""
-
-    value: Get
-
-
-class Not(msgspec.Struct, frozen=True, tag="not"):
-    """Negation; not(unknown) is unknown."""
-
-    condition: Condition
-
-
-class And(msgspec.Struct, frozen=True, tag="and"):
-    """Conjunction, three-valued (Kleene)."""
-
-    conditions: tuple[Condition, ...]
-
-
-class Or(msgspec.Struct, frozen=True, tag="or"):
-    """Disjunction, three-valued (Kleene)."""
-
-    conditions: tuple[Condition, ...]
-
-
-Condition = Compare | Truth | Not | And | Or
 
 
 class Arg(msgspec.Struct, frozen=True):
@@ -94,14 +51,34 @@ class Arg(msgspec.Struct, frozen=True):
     value: Value
 
 
-Kind = Literal["entry", "exit", "step", "either"]
+Kind = Literal[
+    "entry", "exit", "open", "close", "settle", "timer",
+    "step", "either", "value", "emit", "raise", "wait", "sleep", "flow",
+]  # fmt: skip
 
 
 class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """A place in the graph.
 
-    `step`: the name of the step in the owner's service. `args`: of a step its arguments; of `either` the choices in
-    declared order; of an exit the single argument `result`. `after`: upstreams that only order; of an exit its sinks.
+    Attributes:
+        id: Its name; gateways have a colon in theirs, users' names have none.
+        kind: `step`: a call. `either`: the first completed of its arguments. `value`: an expression. `emit`: an
+            expression that is published in any case. `raise`: fails with its arguments. `wait`: for a signal. `sleep`:
+            for time. `flow`: a run of another flow. `timer`: ends the scope that it watches when its time is over.
+            `entry`, `exit`: of a region. `open`, `close`, `settle`: of a construct.
+        owner: The service that holds it when choreographed.
+        region: The region that it stands in; of an entry or exit the one that it belongs to.
+        step: Of a step its name in the owner's service; of a wait the signal's name; of a raise the error's type; of a
+            flow its name; of an `emit` the event's name.
+        args: Of a step its arguments; of `either` the choices in declared order; of an exit the single `result`; of
+            `value` and `emit` the single `value`; of a wait `match`; of a sleep `seconds` or `until`; of a raise
+            `message` and `value`; of a flow its inputs; of an `open` what the entries hand in: `items` (each) or
+            `initial` (repeat), and one `with.<name>` for each value that a body captures.
+        guard: Condition without which it is skipped.
+        after: Upstreams that only order; of an exit its sinks.
+        construct: Of a gateway the construct that it belongs to.
+        undo: Whether its step can be undone.
+        timeout: Seconds after which a wait fails or a timer ends its scope; 0 for never.
     """
 
     id: str
@@ -112,6 +89,9 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     args: tuple[Arg, ...] = ()
     guard: Condition | None = None
     after: tuple[str, ...] = ()
+    construct: str = ""
+    undo: bool = False
+    timeout: float = 0.0
 
 
 class Region(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -121,6 +101,67 @@ class Region(msgspec.Struct, frozen=True, omit_defaults=True):
     entry: str
     exit: str
     parent: str | None = None
+    construct: str = ""
+
+
+class Handler(msgspec.Struct, frozen=True):
+    """A region that an attempt runs when its body failed with one of these errors, by class name; "*" is any."""
+
+    errors: tuple[str, ...]
+    region: str
+
+
+class Construct(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Bodies with one holder.
+
+    Attributes:
+        id: Its name, and that of its `close` node.
+        kind: `each`: the body for every item. `repeat`: the body again and again. `race`: the first `winners` branches
+            to complete. `attempt`: the body, and a handler if it failed.
+        region: The region that it stands in.
+        bodies: Regions: the body, or the branches of a race.
+        limit: Items of an `each` under way at a time; 0 for all.
+        tolerate: Failed items that an `each` bears; their results are None.
+        until: When a `repeat` stops: a condition on the value of its body's exit (and captures, from its entry).
+        cap: Rounds of a `repeat` at most.
+        last: Whether a `repeat` that reached its cap completes with its last value, instead of failing.
+        every: Seconds between the rounds of a `repeat`.
+        winners: Branches of a race that must complete.
+        handlers: Of an attempt, in declared order; the first that fits is run.
+        cleanup: Region that an attempt runs at its end in any case.
+        undo: Whether an attempt undoes its failed body before the handler starts.
+        timeout: Seconds after which an attempt's body is stopped and counts as failed with `Timeout`; 0 for never.
+    """
+
+    id: str
+    kind: Literal["each", "repeat", "race", "attempt"]
+    region: str
+    bodies: tuple[str, ...]
+    limit: int = 0
+    tolerate: int = 0
+    until: Condition | None = None
+    cap: int = 0
+    last: bool = False
+    every: float = 0.0
+    winners: int = 1
+    handlers: tuple[Handler, ...] = ()
+    cleanup: str = ""
+    undo: bool = False
+    timeout: float = 0.0
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """All its regions, in plan order."""
+        return (
+            *self.bodies,
+            *(handler.region for handler in self.handlers),
+            *((self.cleanup,) if self.cleanup else ()),
+        )
+
+    @property
+    def numbered(self) -> bool:
+        """Whether its body exists many times, told apart by one more index in the tag."""
+        return self.kind in ("each", "repeat")
 
 
 class Param(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -131,17 +172,35 @@ class Param(msgspec.Struct, frozen=True, omit_defaults=True):
     required: bool = True
 
 
-class Contract(msgspec.Struct, frozen=True):
-    """What a step takes and gives, without its code."""
+class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a step takes and gives, without its code; `undo`: it can be undone."""
 
     service: str
     step: str
     inputs: tuple[Param, ...]
     output: dict[str, Any]
+    undo: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, dict=True):
-    """A compiled flow. Two builds of the same flow give the same hash."""
+    """A compiled flow. Two builds of the same flow give the same hash.
+
+    Attributes:
+        flow: Its name.
+        home: The service that starts and ends its runs when choreographed.
+        nodes: In plan order.
+        regions: The run first, then those of the constructs, in plan order.
+        inputs: Parameters of the flow.
+        output: Schema of the result.
+        contracts: The steps that it calls.
+        types: Schemas that others refer to.
+        key: Where a run's key comes from.
+        on_failure: What the first uncaught failure does: `drain` lets independent branches finish, `stop` stops them.
+        constructs: In plan order.
+        signals: What runs wait for: name and schema of the value.
+        deadline: Seconds after which a run is stopped; 0 for never.
+        format: Version of this format.
+    """
 
     flow: str
     home: str
@@ -152,7 +211,10 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
     contracts: tuple[Contract, ...]
     types: dict[str, Any]
     key: Value | None = None
-    on_failure: Literal["drain"] = "drain"
+    on_failure: Literal["drain", "stop"] = "drain"
+    constructs: tuple[Construct, ...] = ()
+    signals: tuple[Param, ...] = ()
+    deadline: float = 0.0
     format: int = FORMAT
 
     @cached_property
@@ -171,79 +233,14 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
         return Index(self)
 
 
-class Index:
-    """Lookup tables of a plan: the graph as the machine walks it.
-
-    Attributes:
-        nodes: Node by id.
-        order: Position of each node in plan order.
-        ups: Distinct upstreams of a node (data, guard, order), in order of first use.
-        downs: Nodes that have the node among their upstreams, in plan order.
-        required: Upstreams whose skip skips the node.
-        services: Owners of nodes, sorted.
-    """
-
-    __slots__ = ("_fed", "downs", "nodes", "order", "required", "services", "ups")
-
-    def __init__(self, plan: Plan) -> None:
-        self.nodes = {node.id: node for node in plan.nodes}
-        self.order = {node.id: i for i, node in enumerate(plan.nodes)}
-        self.ups: dict[str, tuple[str, ...]] = {}
-        self.required: dict[str, frozenset[str]] = {}
-        downs: dict[str, list[str]] = {node.id: [] for node in plan.nodes}
-        for node in plan.nodes:
-            gets = [get for arg in node.args for get in gets_of(arg.value)]
-            names = [get.node for get in gets]
-            if node.guard is not None:
-                names += [get.node for get in reads_of(node.guard)]
-            self.ups[node.id] = tuple(dict.fromkeys((*names, *node.after)))
-            self.required[node.id] = frozenset(get.node for get in gets if not get.optional)
-            for up in self.ups[node.id]:
-                if up not in downs:
-                    raise PlanError(f"node {node.id!r} of flow {plan.flow!r} names an unknown node {up!r}")
-                downs[up].append(node.id)
-        self.downs = {name: tuple(heirs) for name, heirs in downs.items()}
-        self.services = tuple(sorted({node.owner for node in plan.nodes}))
-        self._fed: dict[frozenset[str], dict[str, tuple[str, ...]]] = {}
-
-    def fed(self, mine: frozenset[str]) -> dict[str, tuple[str, ...]]:
-        """`downs`, of a participant's own nodes only; it is asked for at every fact, so it is kept."""
-        found = self._fed.get(mine)
-        if found is None:
-            found = {node: tuple(down for down in downs if down in mine) for node, downs in self.downs.items()}
-            self._fed[mine] = found
-        return found
-
-
-def gets_of(value: Value) -> Iterator[Get]:
-    """Every node value that a value is made of."""
-    match value:
-        case Get():
-            yield value
-        case Items(items):
-            for item in items:
-                yield from gets_of(item)
-        case Fields(fields):
-            for item in fields.values():
-                yield from gets_of(item)
-
-
-def reads_of(condition: Condition) -> Iterator[Get]:
-    """Every node value that a condition reads."""
-    match condition:
-        case Compare(_, left, right):
-            yield from (side for side in (left, right) if isinstance(side, Get))
-        case Truth(value):
-            yield value
-        case Not(inner):
-            yield from reads_of(inner)
-        case And(parts) | Or(parts):
-            for part in parts:
-                yield from reads_of(part)
-
-
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decoder = msgspec.json.Decoder(Plan)
+
+__all__ = [
+    "ENTRY", "EXIT", "FORMAT", "RUN", "And", "Arg", "Compare", "Condition", "Const", "Construct", "Contract", "Fields",
+    "Get", "Handler", "Index", "Items", "Kind", "Node", "Not", "Op", "Or", "Param", "Plan", "Region", "Test", "Truth",
+    "Value", "gets_of", "load", "reads_of",
+]  # fmt: skip
 
 
 def load(data: bytes | str) -> Plan:
@@ -258,20 +255,10 @@ def load(data: bytes | str) -> Plan:
         raise PlanError(f"not a plan: {error}", "export it again with `segue plan FLOW --output json`") from None
     if plan.format != FORMAT:
         raise PlanError(f"plan format {plan.format} is not known here (this Segue reads format {FORMAT})")
-    _check(plan)
+    try:
+        found = structure(plan)
+    except RecursionError:
+        raise PlanError(f"an expression in the plan of {plan.flow!r} is nested too deeply") from None
+    if found:
+        raise PlanError(f"plan of {plan.flow!r} cannot be run: {found[0]}")
     return plan
-
-
-def _check(plan: Plan) -> None:
-    index = plan.index
-    if len(index.nodes) != len(plan.nodes):
-        raise PlanError(f"plan of {plan.flow!r} has two nodes of one name")
-    for gateway in (ENTRY, EXIT):
-        if gateway not in index.nodes:
-            raise PlanError(f"plan of {plan.flow!r} has no {gateway!r}")
-    for node in plan.nodes:
-        late = [up for up in index.ups[node.id] if index.order[up] >= index.order[node.id]]
-        if late:
-            raise PlanError(f"plan of {plan.flow!r} has a cycle or is out of order: {node.id!r} needs {late[0]!r}")
-        if node.kind != "entry" and not index.ups[node.id]:
-            raise PlanError(f"node {node.id!r} of {plan.flow!r} cannot be reached from the start")

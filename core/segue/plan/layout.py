@@ -14,7 +14,7 @@ Everything is deterministic: ties keep the given order.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -47,8 +47,8 @@ class Layout(NamedTuple):
 
     Attributes:
         centres: Middle of each box.
-        widths: Width of each box: all boxes of a layer are as wide as the widest.
-        routes: For each edge, in the given order, the points that it runs through: from the right side of one box,
+        widths: Width of each box: all boxes of a layer are as wide as the widest, except for blocks.
+        routes: For each edge, in the given order, the points that it runs through: from the right side of one layer,
             in and out of the layers between, to the left side of the other.
         size: Of the whole drawing, without a margin.
     """
@@ -74,13 +74,19 @@ class _Slot:
 _Layers = list[list[_Slot]]
 
 
-def layout(sizes: Mapping[str, Size], layer: Mapping[str, int], edges: Sequence[tuple[str, str]]) -> Layout:
+def layout(
+    sizes: Mapping[str, Size],
+    layer: Mapping[str, int],
+    edges: Sequence[tuple[str, str]],
+    blocks: Collection[str] = (),
+) -> Layout:
     """Place boxes and route edges.
 
     Args:
         sizes: The boxes, in the order that decides ties.
         layer: For each box its layer, from 0.
         edges: From a box to one in a later layer.
+        blocks: Boxes with more inside than a label: they keep their width, and the others of their layer theirs.
     """
     slots = {name: _Slot(layer[name], size.height, False) for name, size in sizes.items()}
     layers: _Layers = [[] for _ in range(max(layer.values(), default=-1) + 1)]
@@ -89,9 +95,11 @@ def layout(sizes: Mapping[str, Size], layer: Mapping[str, int], edges: Sequence[
     paths = _route(slots, layers, edges)
     layers = _ordered(layers)
     _place(layers)
-    widths = [0.0] * len(layers)
+    plain, widths = [0.0] * len(layers), [0.0] * len(layers)
     for name, size in sizes.items():
         widths[layer[name]] = max(widths[layer[name]], size.width)
+        if name not in blocks:
+            plain[layer[name]] = max(plain[layer[name]], size.width)
     lefts = [sum(widths[:i]) + GAP_X * i for i in range(len(layers))]
     top = min((slot.y - slot.height / 2 for row in layers for slot in row), default=0.0)
     bottom = max((slot.y + slot.height / 2 for row in layers for slot in row), default=0.0)
@@ -103,7 +111,7 @@ def layout(sizes: Mapping[str, Size], layer: Mapping[str, int], edges: Sequence[
         routes.append([*points, Point(lefts[path[-1].layer], path[-1].y - top)])
     return Layout(
         centres={name: Point(lefts[s.layer] + widths[s.layer] / 2, s.y - top) for name, s in slots.items()},
-        widths={name: widths[slot.layer] for name, slot in slots.items()},
+        widths={name: size.width if name in blocks else plain[layer[name]] for name, size in sizes.items()},
         routes=routes,
         size=Size(lefts[-1] + widths[-1] if layers else 0.0, bottom - top),
     )

@@ -21,7 +21,22 @@ class JournalEntry(NamedTuple):
 
 
 class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A run in the list. Facts merge in any order: `started` and `ended` may become known one before the other."""
+    """A run in the list, or what one event says of it; what events say is merged, in any order.
+
+    Attributes:
+        run: Its id.
+        flow: Its flow.
+        plan: Its plan's hash.
+        mode: The mode that it runs in.
+        key: Its business key, or "".
+        started: When it was accepted.
+        ended: When its newest revision ended.
+        status: `running`, `paused`, `cancelling` or `compensating` (it is stopped, and not yet at its end),
+            `completed`, `failed` or `cancelled`; of the newest revision.
+        error: Why it failed.
+        revision: 1, and one more for each retry.
+        pauses: How often it was held or went on again; odd: it is held.
+    """
 
     run: str
     flow: str
@@ -32,6 +47,43 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     ended: datetime | None = None
     status: str = "running"
     error: str = ""
+    revision: int = 1
+    pauses: int = 0
+
+    @property
+    def stage(self) -> int:
+        """How far the run is: of two records the one with the greater stage says what its status is."""
+        return STAGES * self.revision + _STAGE.get(self.status, STAGES - 1)
+
+    def plus(self, other: RunRecord) -> RunRecord:
+        """What this record and another one of the same run say together."""
+        later = other if other.stage > self.stage else self
+        pauses = max(self.pauses, other.pauses)
+        return RunRecord(
+            run=self.run,
+            flow=self.flow or other.flow,
+            plan=self.plan or other.plan,
+            mode=self.mode or other.mode,
+            key=self.key or other.key,
+            started=self.started or other.started,
+            ended=later.ended,
+            status=status_of(later.status, pauses),
+            error=later.error,
+            revision=later.revision,
+            pauses=pauses,
+        )
+
+
+STAGES = 3
+"""Stages of a revision: it runs, it is stopped, it has ended."""
+_STAGE = {"running": 0, "paused": 0, "cancelling": 1, "compensating": 1}
+
+
+def status_of(status: str, pauses: int) -> str:
+    """The status of a run that was held and let go so often."""
+    if status not in ("running", "paused"):
+        return status
+    return "paused" if pauses % 2 else "running"
 
 
 class RunQuery(msgspec.Struct, frozen=True, omit_defaults=True):

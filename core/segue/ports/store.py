@@ -17,12 +17,30 @@ import msgspec
 class CellKind(IntEnum):
     """What a cell says; part of its key, so that the kinds never collide.
 
-    OUTCOME: what came of a node. PARKED: the call of a node has a due row, and until its outcome is known nothing else
-    goes on with it.
+    OUTCOME: what came of a node.
+    PARKED: the call of a node has a due row, and until its outcome is known nothing else goes on with it.
+    NOTICED: there are notices of this run here, so it is looked at as a whole; its node is `run`.
+    STOP: a scope is stopped.
+    TOKEN: within a stopped scope, a node and all that follows from it is undone.
+    UNDONE: the undo of a node came to an end.
+    RESET: the run was retried.
+    PAUSE: the run is held, or goes on.
+    SIGNAL: a signal arrived.
+    WAITING: a wait, a sleep or a timer has begun.
+    SENT: a call was sent.
     """
 
     OUTCOME = 1
     PARKED = 2
+    NOTICED = 3
+    STOP = 4
+    TOKEN = 5
+    UNDONE = 6
+    RESET = 7
+    PAUSE = 8
+    SIGNAL = 9
+    WAITING = 10
+    SENT = 11
 
 
 class CellKey(NamedTuple):
@@ -91,6 +109,13 @@ class StateStore(Protocol):
 
     async def load(self, keys: Iterable[CellKey]) -> dict[CellKey, bytes]:
         """The recorded values of those keys that exist, as of now (never from a cache)."""
+        ...
+
+    async def scan(self, runs: Sequence[str]) -> dict[CellKey, bytes]:
+        """All cells of these runs, as of now.
+
+        Of a commit that is under way either none or all of a run's cells are seen.
+        """
         ...
 
     async def commit(

@@ -7,7 +7,10 @@ from typing import NamedTuple, Protocol
 
 
 class Place(NamedTuple):
-    """An attempt of a node: what a span id is derived from, together with the run."""
+    """An attempt of a node: what a span id is derived from, together with run and revision.
+
+    An attempt to undo a node has the name of the node with `:undo`.
+    """
 
     node: str
     tag: str
@@ -15,7 +18,10 @@ class Place(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """One attempt of a step, about to run. `inputs` are the attempts that produced its inputs."""
+    """One attempt of a step, about to run.
+
+    `inputs` are the attempts that produced its inputs, of an undo the one that it undoes; only those of revision 1.
+    """
 
     run: str
     flow: str
@@ -25,10 +31,14 @@ class Attempt(NamedTuple):
     step: str
     place: Place
     inputs: tuple[Place, ...]
+    revision: int = 1
 
 
 class RunSpan(NamedTuple):
-    """A run that has ended. Times in seconds since the epoch; `caller` is the W3C traceparent of who started it."""
+    """A revision of a run that has ended.
+
+    Times in seconds since the epoch; `caller` is the W3C traceparent of who started it.
+    """
 
     run: str
     flow: str
@@ -39,6 +49,7 @@ class RunSpan(NamedTuple):
     started: float
     ended: float
     caller: str
+    revision: int = 1
 
 
 class Tracing(Protocol):

@@ -8,15 +8,19 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from segue.errors import SegueError, UnknownFlow
+from segue.errors import SegueError, UnknownFlow, UnknownSchedule
 from segue.plan import graph
 from segue.plan.graph import Plan
 from segue.ports.transport import Entry, Registry
 from segue.runtime.tasks import task_group
-from segue.wire import records
+from segue.wire import records, schedules
 from segue.wire.records import FlowRecord, ServiceRecord
+from segue.wire.schedules import Progress, ScheduleRecord
 
 log = logging.getLogger("segue.catalog")
+
+REMOVED = b""
+"""The value of an entry that is no more: a registry keeps the last value of each key."""
 
 
 class Catalog:
@@ -26,12 +30,16 @@ class Catalog:
         flows: Flow records by name.
         services: Service records by name.
         plans: Plans by hash.
+        schedules: Schedules by name.
+        progress: What came of their due times, by name of the schedule.
     """
 
     def __init__(self, registry: Registry) -> None:
         self.flows: dict[str, FlowRecord] = {}
         self.services: dict[str, ServiceRecord] = {}
         self.plans: dict[str, Plan] = {}
+        self.schedules: dict[str, ScheduleRecord] = {}
+        self.progress: dict[str, Progress] = {}
         self._registry = registry
         self._changed = anyio.Event()
         self._fresh = anyio.Event()
@@ -100,6 +108,40 @@ class Catalog:
             await self._registry.put(f"{records.SERVICE}.{record.service}", records.encode(record))
             self.services[record.service] = record
 
+    def schedule(self, name: str) -> ScheduleRecord:
+        """The record of a schedule.
+
+        Raises:
+            UnknownSchedule: There is none of this name.
+        """
+        if name not in self.schedules:
+            known = ", ".join(sorted(self.schedules)) or "none"
+            raise UnknownSchedule(f"there is no schedule {name!r}", f"schedules: {known}")
+        return self.schedules[name]
+
+    async def set_schedule(self, record: ScheduleRecord) -> None:
+        """Set a schedule's record."""
+        if self.schedules.get(record.name) != record:
+            await self._registry.put(f"{schedules.SCHEDULE}.{record.name}", schedules.encode(record))
+            self.schedules[record.name] = record
+
+    async def drop_schedule(self, name: str) -> None:
+        """Remove a schedule, and what is known of its due times."""
+        for what, known in ((schedules.SCHEDULE, self.schedules), (schedules.PROGRESS, self.progress)):
+            await self._registry.put(f"{what}.{name}", REMOVED)
+            known.pop(name, None)
+
+    async def report(self, done: Progress) -> Progress:
+        """Add to a schedule's progress: what the registry has from now on."""
+        key = f"{schedules.PROGRESS}.{done.schedule}"
+        found = await self._registry.get(key)
+        before = schedules.decode_progress(found) if found else Progress(done.schedule)
+        after = before.add(done.handled)
+        if after != before:
+            await self._registry.put(key, schedules.encode(after))
+        self.progress[done.schedule] = after
+        return after
+
     async def _follow(self) -> None:
         async with self._registry.follow() as entries:
             async for entry in entries:
@@ -120,5 +162,15 @@ class Catalog:
                 self.flows[name] = records.decode_flow(entry.value)
             elif what == records.SERVICE:
                 self.services[name] = records.decode_service(entry.value)
+            elif what in (schedules.SCHEDULE, schedules.PROGRESS):
+                self._take_schedule(what, name, entry.value)
         except SegueError as error:
             log.error("registry entry %s is unreadable and was left out: %s", entry.key, error)
+
+    def _take_schedule(self, what: str, name: str, value: bytes) -> None:
+        if value == REMOVED:
+            (self.schedules if what == schedules.SCHEDULE else self.progress).pop(name, None)
+        elif what == schedules.SCHEDULE:
+            self.schedules[name] = schedules.decode_schedule(value)
+        else:
+            self.progress[name] = schedules.decode_progress(value)

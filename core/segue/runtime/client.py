@@ -1,4 +1,4 @@
-"""The client: starts runs, awaits their results, and asks where they are.
+"""The client: starts runs, awaits their results, asks where they are, and acts on them.
 
 A run's id is minted here, before the start is sent, so that its end is not missed however soon it comes.
 """
@@ -6,7 +6,7 @@ A run's id is minted here, before the start is sent, so that its end is not miss
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
@@ -22,24 +22,25 @@ from segue.errors import (
     ResultTimeout,
     RunFailed,
     TransportUnavailable,
-    UnknownRun,
 )
 from segue.model.flow import Flow
 from segue.plan.graph import Plan
-from segue.plan.projection import MODES, Mode, holder
+from segue.plan.projection import Mode
 from segue.ports.journal import Journal
+from segue.runtime.actions import Actions
 from segue.runtime.ends import Ends
 from segue.runtime.ids import check_key, check_run_id, new_run_id
 from segue.runtime.input import bind, key_of
+from segue.runtime.locate import Located, homes
 from segue.runtime.participant import ENVELOPE_ROOM
 from segue.runtime.serving import Wiring
 from segue.runtime.starter import Starter
 from segue.runtime.tasks import task_group
 from segue.runtime.where import RunView, where
-from segue.wire import requests
+from segue.wire import envelope
 from segue.wire.envelope import Ended
 from segue.wire.records import FlowRecord
-from segue.wire.requests import Accepted, Find, Found, Refused, Reply, Request, Start
+from segue.wire.requests import Accepted, Done, Refused, Send, Start
 
 log = logging.getLogger("segue.client")
 R = TypeVar("R")
@@ -54,26 +55,25 @@ class RunHandle(Generic[R]):
         flow: The flow's name.
         mode: The mode that it runs in to its end.
         existing: It was there before this start.
-        home: The participant that decides its end.
     """
 
-    def __init__(self, ends: Ends, accepted: Accepted, flow: str, key: str, home: str, returns: Any) -> None:
+    def __init__(self, client: Client, accepted: Accepted, flow: str, key: str, returns: Any) -> None:
         self.id = accepted.run
         self.key = key
         self.flow = flow
         self.mode: Mode = "choreographed" if accepted.mode == "choreographed" else "orchestrated"
         self.existing = accepted.existing
-        self.home = home
-        self._ends = ends
+        self._client = client
+        self._ends = client.ends
         self._returns = returns
-        self._end = ends.of(accepted.run)
-        self._end.home = home
+        self._end = self._ends.of(accepted.run)
+        self._end.homes = homes(client.wiring, flow, [self.mode])
 
     def __repr__(self) -> str:
         return f"<run {self.id} of {self.flow}, key {self.key!r}>"
 
     async def result(self, timeout: float | None = None) -> R:
-        """Wait for the end and return the flow's value.
+        """Wait for the end and return the flow's value; of a run that is retried, the end of its newest revision.
 
         Args:
             timeout: Seconds to wait; None waits for ever. The run goes on if the time is over.
@@ -85,7 +85,8 @@ class RunHandle(Generic[R]):
         """
         ended = await self.outcome(timeout)
         if ended.status != "completed":
-            raise RunFailed(f"run {self.id} of {self.flow} {ended.status}: {_causes(ended)}", f"segue where {self.id}")
+            verb = "was cancelled" if ended.status == "cancelled" else ended.status
+            raise RunFailed(f"run {self.id} of {self.flow} {verb}: {_causes(ended)}", f"segue where {self.id}")
         try:
             found: R = msgspec.json.decode(ended.value, type=self._returns)
         except msgspec.ValidationError as error:
@@ -111,9 +112,31 @@ class RunHandle(Generic[R]):
                 f"run {self.id} of {self.flow} has not ended within {timeout:g} s", f"segue where {self.id}"
             ) from None
 
+    async def signal(
+        self, name: str, value: Any = None, *, match: Any = None, tag: str = "", id: str | None = None
+    ) -> Done:
+        """Send a signal to this run: see `Client.signal`."""
+        return await self._client.signal(self, name, value, match=match, tag=tag, id=id)
+
+    async def cancel(self) -> Done:
+        """Stop this run, and undo what it did: see `Client.cancel`."""
+        return await self._client.cancel(self)
+
+    async def pause(self) -> Done:
+        """Let nothing more start in this run: see `Client.pause`."""
+        return await self._client.pause(self)
+
+    async def resume(self) -> Done:
+        """Let this run go on: see `Client.resume`."""
+        return await self._client.resume(self)
+
+    async def retry(self, nodes: Sequence[str] = ()) -> Done:
+        """Go on with this run after it failed: see `Client.retry`."""
+        return await self._client.retry(self, nodes)
+
 
 class Client:
-    """Starts runs and awaits them; safe to use from many tasks of one event loop.
+    """Starts runs, awaits them and acts on them; safe to use from many tasks of one event loop.
 
     Args:
         wiring: Transport, catalog and the rest.
@@ -126,9 +149,10 @@ class Client:
     ) -> None:
         self._open_journal = open_journal
         self._journal: Journal | None = None
-        self._wiring = wiring
+        self.wiring = wiring
+        self.ends = Ends(wiring, tasks)
         self._starter = Starter(wiring, tasks)
-        self._ends = Ends(wiring, tasks)
+        self._actions = Actions(wiring, self.ends)
 
     async def start(
         self, flow: Flow[..., R] | str, *args: Any, key: str | None = None, run_id: str | None = None, **kwargs: Any
@@ -150,26 +174,25 @@ class Client:
             TransportUnavailable: The home did not answer; start again with the same key.
         """
         name = _name(flow)
-        record = self._wiring.catalog.flow(name)
+        record = self.wiring.catalog.flow(name)
         plan = await self._plan(record)
         values = bind(flow if isinstance(flow, Flow) else None, plan, args, kwargs)
         encoded = msgspec.json.encode(values)
-        limit = self._wiring.transport.capabilities.max_bytes - ENVELOPE_ROOM
+        limit = self.wiring.transport.capabilities.max_bytes - ENVELOPE_ROOM
         if len(encoded) > limit:
             raise PayloadTooLarge(f"the input of {name} has {len(encoded):,} bytes; the transport takes {limit:,}")
         key = key_of(plan, values) if key is None else check_key(key)
         run = check_run_id(run_id) if run_id else new_run_id()
-        await self._ends.listen(name)
-        end = self._ends.of(run)
-        caller = self._wiring.tracing.caller()
+        await self.ends.listen(name)
+        end = self.ends.of(run)
+        caller = self.wiring.tracing.caller()
         start = Start(name, run, msgspec.Raw(encoded), key, record.plan, record.mode, caller)
         home, reply = await self._starter.send(start)
         if isinstance(reply, Refused):
             raise (TransportUnavailable if reply.retry else NotAccepted)(reply.reason, reply.hint)
         if not isinstance(reply, Accepted):
             raise NotAccepted(f"{home} answered a start with {type(reply).__name__}")
-        home = holder(plan, "orchestrated" if reply.mode == "orchestrated" else "choreographed")
-        handle: RunHandle[R] = RunHandle(self._ends, reply, name, key, home, _returns(flow))
+        handle: RunHandle[R] = RunHandle(self, reply, name, key, _returns(flow))
         del end  # the handle keeps it from now on
         return handle
 
@@ -179,20 +202,113 @@ class Client:
         Raises:
             UnknownFlow: The flow is not deployed.
             UnknownRun: No run of this flow has the key.
+            TransportUnavailable: The home of the flow did not answer.
         """
-        name = _name(flow)
-        record = self._wiring.catalog.flow(name)
-        plan = await self._plan(record)
-        await self._ends.listen(name)
-        for mode in sorted(MODES, key=lambda mode: mode != record.mode):
-            try:
-                reply = await self._ask(holder(plan, mode), Find(name, key), 5.0)
-            except TransportUnavailable:
-                continue
-            if isinstance(reply, Found) and reply.run:
-                found = Accepted(reply.run, mode, True)
-                return RunHandle(self._ends, found, name, key, holder(plan, mode), _returns(flow))
-        raise UnknownRun(f"no run of {name!r} has the key {key!r}")
+        found = await self._actions.locator.key(key, _name(flow))
+        return await self._handle(found, key, _returns(flow))
+
+    async def find(self, text: str, flow: Flow[..., R] | str = "") -> RunHandle[R]:
+        """The run of an id or a business key.
+
+        Args:
+            text: The id or the key, as a whole.
+            flow: Its flow; by default it may be of any.
+
+        Raises:
+            UnknownFlow: The flow is not deployed.
+            UnknownRun: There is none.
+            AmbiguousRun: Runs of several flows have the key.
+            TransportUnavailable: Who might know it did not answer.
+        """
+        found = await self._actions.locator.locate(text, _name(flow))
+        return await self._handle(found, "" if found.run == text else text, _returns(flow))
+
+    async def signal(
+        self,
+        run: RunHandle[Any] | str,
+        name: str,
+        value: Any = None,
+        *,
+        match: Any = None,
+        tag: str = "",
+        id: str | None = None,
+        flow: Flow[..., Any] | str = "",
+    ) -> Done:
+        """Send a signal to a run, for a `wait_for` of this name; it is kept if the run does not wait for it yet.
+
+        Args:
+            run: A handle, an id, or a business key.
+            name: The signal's name.
+            value: What `wait_for` gives.
+            match: Which of several waits it is for: the value of their `match`.
+            tag: Which item or round it is for, as "3" or "3.0", if they have no `match`.
+            id: The same id again changes nothing; a new one by default.
+            flow: The run's flow, if it is named by a key that several flows may use.
+
+        Returns:
+            Whether it changed anything: of several signals for one wait the first one counts.
+
+        Raises:
+            InvalidInput: The flow waits for no such signal, or the value does not fit its type.
+            PayloadTooLarge: The value is larger than a message may be.
+            UnknownRun: There is no such run.
+            AmbiguousRun: Runs of several flows have the key.
+            NotAccepted: The home refused.
+            TransportUnavailable: The home did not answer; send it again with the same `id`.
+        """
+        found = await self._located(run, flow)
+        return await self._actions.signal(found, Send(found.run, name, slot=tag, id=id or ""), match, value)
+
+    async def cancel(self, run: RunHandle[Any] | str, *, flow: Flow[..., Any] | str = "") -> Done:
+        """Stop a run: nothing starts in it any more, and what it did is undone; then it ends as cancelled.
+
+        Args:
+            run: A handle, an id, or a business key.
+            flow: The run's flow, if it is named by a key that several flows may use.
+
+        Returns:
+            Whether it changed anything; not if the run has ended, or is being stopped.
+
+        Raises:
+            UnknownRun: There is no such run.
+            AmbiguousRun: Runs of several flows have the key.
+            NotAccepted: The home refused.
+            TransportUnavailable: The home did not answer; try it again.
+        """
+        return await self._actions.cancel(await self._located(run, flow))
+
+    async def pause(self, run: RunHandle[Any] | str, *, flow: Flow[..., Any] | str = "") -> Done:
+        """Let nothing more start in a run, until it is resumed; what runs already goes on to its end.
+
+        Arguments and errors are those of `cancel`.
+        """
+        return await self._actions.hold(await self._located(run, flow), True)
+
+    async def resume(self, run: RunHandle[Any] | str, *, flow: Flow[..., Any] | str = "") -> Done:
+        """Let a paused run go on. Arguments and errors are those of `cancel`."""
+        return await self._actions.hold(await self._located(run, flow), False)
+
+    async def retry(
+        self, run: RunHandle[Any] | str, nodes: Sequence[str] = (), *, flow: Flow[..., Any] | str = ""
+    ) -> Done:
+        """Go on with a run that ended: decide anew what failed or was undone, and all that follows from it.
+
+        Args:
+            run: A handle, an id, or a business key.
+            nodes: Names of nodes to run again, too.
+            flow: The run's flow, if it is named by a key that several flows may use.
+
+        Returns:
+            Whether it changed anything; not if the run has not ended.
+
+        Raises:
+            InvalidInput: The flow has no such node.
+            UnknownRun: There is no such run.
+            AmbiguousRun: Runs of several flows have the key.
+            NotAccepted: The home refused.
+            TransportUnavailable: The home did not answer; try it again.
+        """
+        return await self._actions.retry(await self._located(run, flow), nodes)
 
     async def where(self, text: str) -> RunView:
         """Where a run is: every node of its plan with its state.
@@ -208,7 +324,7 @@ class Client:
             raise ConfigError("this client has no journal to look into", "open it with segue.connect(journal=...)")
         if self._journal is None:
             self._journal = await self._open_journal()
-        return await where(self._journal, text, self._wiring.transport)
+        return await where(self._journal, text, self.wiring.transport)
 
     async def aclose(self) -> None:
         """Close what this client opened."""
@@ -216,15 +332,22 @@ class Client:
             await self._journal.aclose()
 
     async def _plan(self, record: FlowRecord) -> Plan:
-        plan = await self._wiring.catalog.plan(record.plan)
+        plan = await self.wiring.catalog.plan(record.plan)
         if plan is None:
             raise TransportUnavailable(f"plan {record.plan} of flow {record.flow!r} is not in the registry")
         return plan
 
-    async def _ask(self, participant: str, request: Request, timeout: float) -> Reply:
-        subject = self._wiring.subjects.requests(participant)
-        answer = await self._wiring.transport.request(subject, requests.encode([request]), timeout)
-        return requests.decode_replies(answer)[0]
+    async def _located(self, run: RunHandle[Any] | str, flow: Flow[..., Any] | str) -> Located:
+        if isinstance(run, RunHandle):
+            return await self._actions.locator.run(run.id, run.flow)
+        return await self._actions.locator.locate(run, _name(flow))
+
+    async def _handle(self, found: Located, key: str, returns: Any) -> RunHandle[Any]:
+        await self.ends.listen(found.plan.flow)
+        handle: RunHandle[Any] = RunHandle(self, Accepted(found.run, found.mode, True), found.plan.flow, key, returns)
+        if found.ended is not None:
+            self.ends.of(found.run).set(envelope.decode_ended(found.ended), found.ended.revision)
+        return handle
 
 
 def _name(flow: Flow[..., Any] | str) -> str:

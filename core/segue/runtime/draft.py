@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from segue.machine.facts import Fact, Key, Listen, Sleep
 from segue.machine.step import joins
-from segue.ports.store import Cell, CellKey, Due, DueKey, Join
+from segue.plan.names import EXIT, TIMER, watching
+from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
 from segue.runtime.outbox import Outbox
 from segue.runtime.work import Job, Mark, News, RunRef, Ticket
+from segue.wire import envelope
 from segue.wire.envelope import Event
 
 if TYPE_CHECKING:
@@ -20,11 +22,12 @@ class Draft:
 
     Attributes:
         now: The time of everything that the turn decides.
-        cells: Facts to record, with the news that they come from (a parked call has none).
+        cells: Facts to record, with the news that they come from (a mark has none).
         due: Due rows to write.
         done: Due rows to delete with the next commit.
         after: Due rows to delete in the next turn, when their effects are published.
         jobs: Calls to make.
+        naps: Nodes that wait for time or a signal, and have just begun to.
         ended: Runs that end here, with the event and its bytes.
         seen: News that were handled.
         held: Deliveries to acknowledge, unless something still waits for them.
@@ -33,13 +36,14 @@ class Draft:
     """
 
     def __init__(self, host: Participant) -> None:
-        self.now = datetime.now(UTC)
+        self.now = host.now()
         self.outbox = Outbox(host.subjects, host.transport.capabilities.max_bytes)
         self.cells: dict[CellKey, tuple[Cell, News | None]] = {}
         self.due: dict[DueKey, Due] = {}
         self.done: list[DueKey] = []
         self.after: list[DueKey] = []
         self.jobs: dict[CellKey, Job] = {}
+        self.naps: list[tuple[RunRef, Sleep | Listen]] = []
         self.ended: list[tuple[RunRef, Event, bytes]] = []
         self.seen: list[Mark] = []
         self.held: list[Ticket] = []
@@ -49,10 +53,16 @@ class Draft:
 
     def keep(self, news: News) -> None:
         """Record a fact, and count it for the joins here that it feeds."""
-        run, revision = news.run, news.fact.revision
-        counted = joins(run.plan, news.fact.key, self._host.role.mine(run.plan, run.mode))
-        fed = tuple([Join(run.id, key.node, key.tag, revision) for key in counted])
+        run, fact = news.run, news.fact
+        fed: tuple[Join, ...] = ()
+        if isinstance(fact, Fact):
+            counted = joins(run.plan, fact.key, self._host.role.mine(run.plan, run.mode))
+            fed = tuple([Join(run.id, key.node, key.tag, fact.revision) for key in counted])
         self.cells[news.cell] = Cell(news.cell, news.raw, fed), news
+
+    def mark(self, cell: CellKey, value: bytes = b"") -> None:
+        """Record something that is said by being there."""
+        self.cells[cell] = Cell(cell, value), None
 
     def publish(self, news: News) -> None:
         """Publish the event of a fact."""
@@ -73,12 +83,46 @@ class Draft:
         for ticket in fresh:
             ticket.holds += 1
 
-    def park(self, job: Job, at: float) -> None:
-        """Give a call a due row; until its outcome is known, nothing else goes on with it."""
-        self.due[DueKey(job.run.id, *job.key)] = self._host.overdue.row(job, at)
+    def park(self, job: Job, at: float, again: bool = False) -> None:
+        """Give a call a due row; until its outcome is known, nothing else goes on with it.
+
+        Args:
+            job: The call.
+            at: When the row is due.
+            again: Nothing runs until then: it is the next attempt.
+        """
+        self.due[job.row] = self._host.overdue.row(job, at, again)
         if not job.due:
-            self.cells[job.parking] = Cell(job.parking, b""), None
+            self.mark(job.parking)
         job.due = True
+
+    def forget(self, run: RunRef, fact: Fact) -> None:
+        """The outcome of a node is known: what it waited for, or what watched its time, need not be looked at again."""
+        index = run.plan.index
+        node = index.nodes[fact.key.node]
+        if node.kind == "flow" or (node.kind == "wait" and node.timeout):
+            self.after.append(DueKey(run.id, *fact.key))
+        elif node.kind == "close" and index.construct(node).timeout:
+            self.after.append(DueKey(run.id, watching(node.id), fact.key.tag))
+        elif node.id == EXIT and run.plan.deadline:
+            self.after.append(DueKey(run.id, TIMER, ""))
+
+    def nap(self, run: RunRef, effect: Sleep | Listen) -> None:
+        """A node waits for time, or for a signal and perhaps time: give it a due row, and say that it waits."""
+        key, revision = effect.key, effect.revision
+        self.mark(run.mark(key.node, key.tag, revision, CellKind.WAITING))
+        at = self.now.timestamp()
+        if isinstance(effect, Listen):
+            self.mark(waiting(run, effect), f"{key.node}/{key.tag}/{revision}".encode())
+            if not effect.timeout:
+                return
+            at += effect.timeout
+        else:
+            at = effect.until if effect.until is not None else at + effect.seconds
+        row = DueKey(run.id, key.node, key.tag)
+        body = envelope.encode(Job(run, key, revision, {}, (), ()).call(self._host.source, self.now))
+        self.due[row] = Due(row, at, 0, body, self._host.replica)
+        self._host.overdue.expect(at)
 
     def release(self, tickets: tuple[Ticket, ...]) -> None:
         """Something that deliveries waited for is over."""
@@ -95,3 +139,14 @@ class Draft:
             await ticket.consumer.retry([ticket.delivery], 1.0)
         for ticket, reason in self.broken:
             await ticket.consumer.discard([ticket.delivery], reason)
+
+
+def waiting(run: RunRef, effect: Listen) -> CellKey:
+    """Where a signal finds the node that waits for it."""
+    return run.mark(effect.name, effect.slot, 0, CellKind.WAITING)
+
+
+def waiter(value: bytes) -> tuple[Key, int]:
+    """The place, and its revision, that waits for a signal."""
+    node, tag, revision = value.decode().rsplit("/", 2)
+    return Key(node, tag), int(revision)

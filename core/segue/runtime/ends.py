@@ -1,7 +1,8 @@
 """The ends of runs that somebody awaits.
 
 They are heard on the flow's `ended` subject, which is subscribed to before the first start. That is best effort, so the
-homes of runs that are awaited for long are asked, now and then, many runs at a time.
+homes of runs that are awaited for long are asked, now and then, many runs at a time. A run that is retried ends again,
+under the next revision; what counts is the end of the newest revision that is known here.
 """
 
 from __future__ import annotations
@@ -29,23 +30,41 @@ BATCH = 256
 
 
 class End:
-    """The end of a run that somebody may want to know; kept as long as somebody holds the run."""
+    """The end of a run that somebody may want to know; kept as long as somebody holds the run.
 
-    __slots__ = ("__weakref__", "ask_at", "ended", "heard", "home", "pause", "run", "waiters")
+    Attributes:
+        run: The run's id.
+        homes: Who may know it.
+        revision: The newest revision that is known.
+        ended: How that revision ended, once it has.
+    """
+
+    __slots__ = ("__weakref__", "ask_at", "ended", "heard", "homes", "pause", "revision", "run", "waiters")
 
     def __init__(self, run: str) -> None:
         self.run = run
-        self.home = ""
+        self.homes: tuple[str, ...] = ()
+        self.revision = 1
         self.heard = anyio.Event()
         self.ended: Ended | None = None
         self.waiters = 0
         self.pause = ASK_FIRST
         self.ask_at = anyio.current_time() + ASK_FIRST
 
-    def set(self, ended: Ended) -> None:
-        """It has ended."""
-        self.ended = ended
-        self.heard.set()
+    def set(self, ended: Ended, revision: int) -> None:
+        """A revision has ended."""
+        if revision >= self.revision:
+            self.revision = revision
+            self.ended = ended
+            self.heard.set()
+
+    def expect(self, revision: int) -> None:
+        """The run goes on under this revision, and will end again."""
+        if revision > self.revision:
+            self.revision = revision
+            if self.heard.is_set():
+                self.ended = None
+                self.heard = anyio.Event()
 
 
 class _Ear:
@@ -99,13 +118,14 @@ class Ends:
         """Wait for an end.
 
         Args:
-            end: What `of` gave, with its home.
+            end: What `of` gave, with its homes.
             ask: Ask the home at once, because the run may have ended before anybody listened.
         """
         if end.ended is None and (ask or end.ask_at <= anyio.current_time()):
             end.ask_at = anyio.current_time() + end.pause
-            await self._ask(end.home, [end])
-        if end.ended is None:
+            for home in end.homes:
+                await self._ask(home, [end])
+        while end.ended is None:
             end.waiters += 1
             self._awaited[end.run] = end
             if not self._sweeping:
@@ -117,7 +137,6 @@ class Ends:
                 end.waiters -= 1
                 if not end.waiters:
                     self._awaited.pop(end.run, None)
-        assert end.ended is not None
         return end.ended
 
     async def _sweep(self) -> None:
@@ -130,7 +149,8 @@ class Ends:
                 if end.ask_at <= now:
                     end.pause = min(end.pause * 2, ASK_LAST)
                     end.ask_at = now + end.pause
-                    homes[end.home].append(end)
+                    for home in end.homes:
+                        homes[home].append(end)
             for home, ends in homes.items():
                 for i in range(0, len(ends), BATCH):
                     await self._ask(home, ends[i : i + BATCH])
@@ -142,7 +162,8 @@ class Ends:
             answer = await self._wiring.transport.request(self._wiring.subjects.requests(home), body, ASK_FIRST)
             for end, reply in zip(ends, requests.decode_replies(answer), strict=False):
                 if isinstance(reply, Answer) and bytes(reply.ended) != b"null":
-                    end.set(envelope.decode_ended(envelope.decode(reply.ended)))
+                    event = envelope.decode(reply.ended)
+                    end.set(envelope.decode_ended(event), event.revision)
         except SegueError as error:
             log.info("cannot ask %s for ends: %s", home, error.message)
 
@@ -166,6 +187,6 @@ class Ends:
                 event = envelope.decode(raw)
                 end = self._ends.get(event.run)
                 if end is not None:
-                    end.set(envelope.decode_ended(event))
+                    end.set(envelope.decode_ended(event), event.revision)
         except InvalidInput as error:
             log.warning("unreadable message on %s: %s", message.subject, error.message)

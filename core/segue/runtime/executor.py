@@ -20,11 +20,12 @@ from anyio.abc import TaskGroup
 
 from segue.errors import InvalidInput, PayloadTooLarge, SegueError
 from segue.hooks import plugins
-from segue.machine.facts import Failure
+from segue.machine.facts import Cause, Failure
 from segue.model.step import Step
+from segue.model.undo import Undo
 from segue.ports.tracing import Attempt, Place
 from segue.runtime.work import Job, Returned
-from segue.wire.envelope import Retrying
+from segue.wire.envelope import ATTEMPT_FAILED, Retrying
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
@@ -33,6 +34,14 @@ log = logging.getLogger("segue.executor")
 
 MESSAGE, DETAIL = 1_000, 4_000
 """Characters of an error's message and traceback that travel."""
+
+BASES = 8
+"""Base classes of an error that travel, the nearest first."""
+
+_ROOTS = (Exception, BaseException, object)
+
+Code = Step[..., Any] | Undo
+"""What runs: a step, or what takes back what it did."""
 
 _current: ContextVar[Current] = ContextVar("segue_current")
 
@@ -45,14 +54,19 @@ class Current(msgspec.Struct, frozen=True):
         key: Its business key, or "".
         flow: The flow's name.
         node: The node in the plan.
+        tag: Which item or round of it this is, as "3" or "3.0"; "" outside of `each` and `repeat`.
+        revision: 1, and one more for each retry of the run that decides the node anew.
         attempt: Number of this attempt, from 1.
-        idempotency_key: The same for every attempt and redelivery of this call; hand it to the outside world.
+        idempotency_key: The same for every attempt and redelivery of this call; hand it to the outside world. That of
+            an undo is another one.
     """
 
     run: str
     key: str
     flow: str
     node: str
+    tag: str
+    revision: int
     attempt: int
     idempotency_key: str
 
@@ -67,7 +81,11 @@ def current() -> Current:
 
 
 class Timeout(TimeoutError):
-    """An attempt took longer than its step allows."""
+    """An attempt, or (`over`) all of them together, took longer than the step allows."""
+
+    def __init__(self, message: str, over: bool = False) -> None:
+        super().__init__(message)
+        self.over = over
 
 
 class Executor:
@@ -92,6 +110,7 @@ class Executor:
         self._idle: list[anyio.Event] = []
         self._workers = 0
         self._waking = False
+        self._random = random
 
     def start(self, tasks: TaskGroup, jobs: Iterable[Job]) -> None:
         """Run attempts in the background."""
@@ -122,27 +141,32 @@ class Executor:
             await rest.wait()
 
     async def _attempt(self, job: Job, began: datetime) -> Returned:
-        node = job.run.plan.index.nodes[job.key.node]
+        run, node = job.run, job.run.plan.index.nodes[job.key.node]
         step = self._steps.get(node.step)
-        if step is None:
-            error = Failure("StepNotFound", f"service {self._host.name!r} has no step {node.step!r}; deploy its code")
-            return Returned(job, "failed", msgspec.json.encode(error), began)
+        code = step.undone_by if step is not None and job.undo else step
+        if code is None:
+            what = "has no step" if step is None else "cannot undo step"
+            error = Failure("StepNotFound", f"service {self._host.name!r} {what} {node.step!r}; deploy its code")
+            return Returned(job, _lost(job), msgspec.json.encode(error), began)
         token = _current.set(
-            Current(job.run.id, job.run.key, job.run.plan.flow, node.id, job.attempt, _idempotency_key(job))
+            Current(
+                run.id, run.key, run.plan.flow, node.id, job.key.tag, job.revision, job.attempt, _idempotency_key(job)
+            )
         )
-        place = Place(job.key.node, job.key.tag, job.attempt)
-        run = job.run
-        span = Attempt(run.id, run.plan.flow, run.key, run.mode, self._host.name, node.step, place, job.inputs)
+        place = Place(job.name, job.key.tag, job.attempt)
+        span = Attempt(
+            run.id, run.plan.flow, run.key, run.mode, self._host.name, node.step, place, job.inputs, job.revision
+        )
         parent = ""
         try:
             with self._host.tracing.attempt(span):
                 parent = self._host.tracing.caller()
-                data = await self._call(step, job)
-            found = Returned(job, "completed", data, began, parent)
+                data = await self._call(code, job)
+            found = Returned(job, "compensated" if job.undo else "completed", data, began, parent)
         except (Exception, SystemExit, anyio.get_cancelled_exc_class()) as error:
             if anyio.current_effective_deadline() == -inf:
                 raise  # this participant stops; any other cancellation leaked out of the step
-            found = self._failed(step, job, began, error, parent)
+            found = self._failed(code, job, began, error, parent)
         finally:
             _current.reset(token)
         if self._observed:
@@ -160,36 +184,60 @@ class Executor:
         except Exception:
             log.exception("a plugin failed in segue_step_finished")
 
-    async def _call(self, step: Step[..., Any], job: Job) -> bytes:
-        args = step.decode_args(job.args)
-        if step.timeout is None:
-            value = await self._execute(step, args)
-        else:
-            with anyio.move_on_after(step.timeout) as scope:
-                value = await self._execute(step, args)
-            if scope.cancelled_caught:
-                raise Timeout(f"{step.name} took longer than {step.timeout:g} s")
-        data = step.encode_result(value)
+    async def _call(self, code: Code, job: Job) -> bytes:
+        if isinstance(code, Undo):
+            await self._timed(code, code.decode_args(job.args["args"], job.args["result"]), inf)
+            return b"null"
+        left = _left(code, job, self._host.now().timestamp())
+        value = await self._timed(code, code.decode_args(job.args), left)
+        data = code.encode_result(value)
         if len(data) > self._host.max_event:
             raise PayloadTooLarge(
-                f"{step.name} returned {len(data):,} bytes; the transport takes {self._host.max_event:,}"
+                f"{code.name} returned {len(data):,} bytes; the transport takes {self._host.max_event:,}"
             )
         return data
 
-    async def _execute(self, step: Step[..., Any], args: dict[str, Any]) -> Any:
-        if step.is_async:
-            return await step.fn(**args)
-        call = partial(step.fn, **args)
+    async def _timed(self, code: Code, args: dict[str, Any], left: float) -> Any:
+        timeout = inf if code.timeout is None else code.timeout
+        limit = min(timeout, left)
+        if limit == inf:
+            return await self._execute(code, args)
+        if limit > 0:
+            with anyio.move_on_after(limit):
+                return await self._execute(code, args)
+        if left <= timeout:
+            raise Timeout(f"{code.signature.step} was not done before its deadline", over=True)
+        raise Timeout(f"{code.signature.step} took longer than {timeout:g} s")
+
+    async def _execute(self, code: Code, args: dict[str, Any]) -> Any:
+        if code.is_async:
+            return await code.fn(**args)
+        call = partial(code.fn, **args)
         return await anyio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
 
-    def _failed(self, step: Step[..., Any], job: Job, began: datetime, error: BaseException, parent: str) -> Returned:
+    def _failed(self, code: Code, job: Job, began: datetime, error: BaseException, parent: str) -> Returned:
         ours = isinstance(error, InvalidInput | PayloadTooLarge)
         failure = _failure(error, with_detail=not ours)
-        if ours or not step.retry.retries(error, job.attempt):
-            return Returned(job, "failed", msgspec.json.encode(failure), began, parent)
-        at = self._host.now().timestamp() + step.retry.delay(job.attempt, random())
-        retrying = Retrying(failure, datetime.fromtimestamp(at, UTC), step.retry.max_attempts)
-        return Returned(job, "attempt.failed", msgspec.json.encode(retrying), began, parent, at)
+        at = self._host.now().timestamp() + code.retry.delay(job.attempt, self._random())
+        over = ours or (isinstance(error, Timeout) and error.over) or _left(code, job, at) <= 0
+        if over or not code.retry.retries(error, job.attempt):
+            return Returned(job, _lost(job), msgspec.json.encode(failure), began, parent)
+        if job.withdrawn:
+            return Returned(job, "cancelled", msgspec.json.encode([Cause(*job.key)]), began, parent)
+        retrying = Retrying(failure, datetime.fromtimestamp(at, UTC), code.retry.max_attempts, job.undo)
+        return Returned(job, ATTEMPT_FAILED, msgspec.json.encode(retrying), began, parent, at)
+
+
+def _left(code: Code, job: Job, now: float) -> float:
+    """Seconds until the deadline of a step, which counts from its first attempt; an undo has none."""
+    if isinstance(code, Undo) or code.deadline is None:
+        return inf
+    job.born = job.born or now
+    return job.born + code.deadline - now
+
+
+def _lost(job: Job) -> str:
+    return "compensation.failed" if job.undo else "failed"
 
 
 def _failure(error: BaseException, with_detail: bool) -> Failure:
@@ -201,7 +249,8 @@ def _failure(error: BaseException, with_detail: bool) -> Failure:
         message, detail = f"(its text cannot be had: {type(trouble).__name__})", ""
     if len(message) > MESSAGE:
         message = message[:MESSAGE] + " ..."
-    return Failure(type(error).__name__, _clean(message), _clean(detail[-DETAIL:]))
+    bases = tuple(cls.__name__ for cls in type(error).__mro__[1:] if cls not in _ROOTS)
+    return Failure(type(error).__name__, _clean(message), _clean(detail[-DETAIL:]), bases[:BASES])
 
 
 def _clean(text: str) -> str:
@@ -209,4 +258,5 @@ def _clean(text: str) -> str:
 
 
 def _idempotency_key(job: Job) -> str:
-    return f"{job.run.id}/{job.key.node}/{job.key.tag}/{job.revision}"
+    key = f"{job.run.id}/{job.key.node}/{job.key.tag}/{job.revision}"
+    return f"{key}/undo" if job.undo else key

@@ -11,14 +11,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
+import msgspec
 
 from segue.errors import InvalidInput, SegueError
+from segue.machine.facts import Pause, Reset, Stop
+from segue.plan.names import RUN
 from segue.ports.journal import Journal, JournalEntry, RunRecord
 from segue.ports.transport import Consumer, Delivery, Group
 from segue.runtime.serving import Wiring
 from segue.runtime.tasks import task_group
 from segue.wire import envelope
 from segue.wire.envelope import Event
+from segue.wire.said import fact_of
 from segue.wire.subjects import OBSERVER
 
 log = logging.getLogger("segue.observer")
@@ -107,12 +111,23 @@ class Observer:
 
 
 def _run_record(event: Event, mode: str) -> RunRecord | None:
+    """What an event says of its run as a whole, if anything."""
+    if event.node != RUN:
+        return None
+    record = RunRecord(event.run, event.flow, event.plan, mode, event.key)
+    replace = msgspec.structs.replace
     if event.kind == "started":
-        return RunRecord(event.run, event.flow, event.plan, mode, event.key, started=event.time)
+        return replace(record, started=event.time)
     if event.kind == "ended":
         ended = envelope.decode_ended(event)
         error = next((f"{cause.node}: {cause.error.message}" for cause in ended.causes if cause.error), "")
-        return RunRecord(
-            event.run, event.flow, event.plan, mode, event.key, ended=event.time, status=ended.status, error=error
-        )
+        return replace(record, ended=event.time, status=ended.status, error=error, revision=event.revision)
+    fact = fact_of(event)
+    if isinstance(fact, Stop) and fact.scope == RUN:
+        status = "cancelling" if fact.reason == "cancelled" else "compensating"
+        return replace(record, status=status, revision=fact.revision)
+    if isinstance(fact, Reset):
+        return replace(record, revision=fact.revision)
+    if isinstance(fact, Pause):
+        return replace(record, pauses=fact.number)
     return None

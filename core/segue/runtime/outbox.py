@@ -11,6 +11,7 @@ import hashlib
 from segue.plan.projection import Mode
 from segue.ports.transport import Message
 from segue.wire.envelope import batch
+from segue.wire.said import subject_kind
 from segue.wire.subjects import Subjects
 
 BATCH_EVENTS = 256
@@ -32,7 +33,7 @@ class Outbox:
 
     def event(self, mode: Mode, flow: str, node: str, kind: str, raw: bytes) -> None:
         """Publish an encoded event of a node."""
-        self._events.setdefault((mode, flow, node, kind), []).append(raw)
+        self._events.setdefault((mode, flow, *subject_kind(node, kind)), []).append(raw)
 
     def call(self, service: str, step: str, raw: bytes) -> None:
         """Send an encoded call to a service."""

@@ -1,10 +1,12 @@
 """Due rows: everything that must happen later, by one mechanism.
 
-A row is claimed by pushing its time forward, so that a claimer that dies loses nothing. Three things have rows:
+A row is claimed by pushing its time forward, so that a claimer that dies loses nothing. These have rows:
 
 - a failed attempt: the next one, at the end of its backoff;
 - a call that takes longer than a turn ("parked"): its row backs it, so that no message is held long; it is pushed
   forward while the call runs here, and another replica takes over if it is not;
+- a node that waits for time, or for a signal and not for ever (`naps`);
+- a run of another flow that a node stands for: its start is repeated now and then, until its end is heard;
 - an open run, at its home ("guard"): overdue, the run's start is heard again with a new redrive number, and everybody
   who decided something repeats it once, so that whatever a broker lost is found on the way.
 """
@@ -12,7 +14,8 @@ A row is claimed by pushing its time forward, so that a claimer that dies loses 
 from __future__ import annotations
 
 import logging
-import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,9 +23,11 @@ import anyio
 import msgspec
 
 from segue.errors import InvalidInput, SegueError
-from segue.plan.graph import ENTRY, EXIT
+from segue.machine.facts import Cause, Fact, Outcome
+from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.plan.projection import COORDINATOR, Mode
 from segue.ports.store import CellKey, CellKind, Due, DueKey
+from segue.runtime.reader import withdrawn
 from segue.runtime.work import Job, News, Overdue, RunRef
 from segue.wire import envelope
 
@@ -31,6 +36,9 @@ if TYPE_CHECKING:
     from segue.runtime.turn import Turn
 
 log = logging.getLogger("segue.due")
+
+RETRY = "segue.retry"
+"""The type of the call in the row of an attempt that follows a failed one."""
 
 POLL = 0.25
 """Seconds between looks at the due rows."""
@@ -47,6 +55,12 @@ GUARD_FIRST, GUARD_LAST = 30.0, 600.0
 CLAIM = 500
 
 
+def newest_end(cells: Mapping[CellKey, bytes]) -> bytes | None:
+    """The end of a run's newest revision, among its cells; None if that has not ended."""
+    revision = max((cell.revision for cell in cells if cell.kind == CellKind.RESET), default=1)
+    return next((raw for cell, raw in cells.items() if cell.node == EXIT and cell.revision == revision), None)
+
+
 class DueRows:
     """The due rows of a participant.
 
@@ -54,54 +68,68 @@ class DueRows:
         host: The participant.
     """
 
+    lease = LEASE
+    first = GUARD_FIRST
+
     def __init__(self, host: Participant) -> None:
         self._host = host
         self._next = 0.0
         self._woken = anyio.Event()
 
     async def watch(self) -> None:
-        """Claim rows as they fall due and put them into the inbox, for ever."""
-        host = self._host
+        """Claim rows as they fall due, for ever."""
         while True:
             with anyio.move_on_after(self._pause()):
                 await self._woken.wait()
             self._woken = anyio.Event()
-            now = time.time()
-            if now >= self._next:
-                self._next = 0.0
-            if host.stopping:
-                continue
-            try:
-                rows = await host.store.claim(now, LEASE, CLAIM, host.replica)
-            except SegueError as error:
-                log.warning("due rows: %s", error.message)
-                continue
-            host.put(*(Overdue(row) for row in rows))
+            if not self._host.stopping:
+                await self.claim()
 
-    def row(self, job: Job, at: float) -> Due:
-        """The row of a job that goes on at `at`."""
+    async def claim(self) -> None:
+        """Claim the rows that are due and put them into the inbox."""
+        host = self._host
+        now = self._time()
+        if now >= self._next:
+            self._next = 0.0
+        try:
+            rows = await host.store.claim(now, LEASE, CLAIM, host.replica)
+        except SegueError as error:
+            log.warning("due rows: %s", error.message)
+            return
+        host.put(*(Overdue(row) for row in rows))
+
+    def row(self, job: Job, at: float, again: bool = False) -> Due:
+        """The row of a job that goes on at `at`; `again`: nothing runs until then, it is the next attempt."""
+        self.expect(at)
+        call = job.call(self._host.source, self._host.now())
+        if again:
+            call = msgspec.structs.replace(call, type=RETRY)
+        if job.born:
+            call = msgspec.structs.replace(call, time=datetime.fromtimestamp(job.born, UTC))
+        return Due(job.row, at, job.attempt, envelope.encode(call), self._host.replica)
+
+    def expect(self, at: float) -> None:
+        """A row will be due at `at`."""
         if not self._next or at < self._next:
             self._next = at
             self._woken.set()
-        call = job.call(self._host.source, self._host.now())
-        return Due(DueKey(job.run.id, *job.key), at, job.attempt, envelope.encode(call), self._host.replica)
 
     def park(self, turn: Turn) -> None:
         """Give calls that take long a due row, or push it forward; their deliveries need not wait any longer."""
-        clock = time.monotonic()
+        clock = self._host.clock()
         for job in self._host.running.values():
             if clock - job.since < PARK_AFTER or clock - job.parked_at < LEASE / 3:
                 continue
             job.parked_at = clock
-            if DueKey(job.run.id, *job.key) in turn.draft.after:
+            if job.row in turn.draft.after:
                 continue
-            turn.draft.park(job, time.time() + LEASE)
+            turn.draft.park(job, self._time() + LEASE)
             turn.draft.release(job.tickets)
             job.tickets = ()
 
     async def give_back(self) -> None:
         """Let other replicas go on at once with the parked calls that do not end here."""
-        now = time.time()
+        now = self._time()
         rows = [self.row(job, now) for job in self._host.running.values() if job.due]
         try:
             if rows:
@@ -112,35 +140,61 @@ class DueRows:
     async def read(self, turn: Turn, rows: list[Due]) -> list[News]:
         """Turn claimed rows into jobs, and guards into news of their runs' starts."""
         news = await self._guards(turn, [row for row in rows if row.key.node == EXIT])
-        jobs = []
+        jobs: list[Job] = []
+        given_up: list[Job] = []
         for row in rows:
             if row.key.node == EXIT:
                 continue
             try:
                 call = envelope.decode_call(row.body)
-                job = self._host.reader.job(call, await self._host.reader.run_of(call, call.mode))
+                run = await self._host.reader.run_of(call, call.mode)
+                if run.plan.index.nodes[call.node].kind not in ("step", "flow"):
+                    await turn.naps.fired(row, run, call)
+                    continue
+                job = self._host.reader.job(call, run)
             except (InvalidInput, LookupError) as error:
                 log.error("due row of run %s, node %s: %s", row.key.run, row.key.node, error)
                 continue
-            job.attempt, job.due = row.attempt + 1, True
-            if job.cell not in self._host.running:
-                jobs.append(job)
+            job.attempt, job.due, job.born = row.attempt + 1, True, call.time.timestamp()
+            if job.cell in self._host.running:
+                continue
+            (given_up if call.type == RETRY and await self._withdrawn(job) else jobs).append(job)
+        for job in given_up:
+            fact = Fact(job.key, Outcome("cancelled", causes=(Cause(*job.key),)), job.revision)
+            turn.effects.choose(turn.view(job.run), (fact,))
+            turn.draft.after.append(job.row)
         if jobs:
             repeated = await self._host.reader.launch(turn, jobs)
-            turn.draft.after += [DueKey(item.run.id, *item.fact.key) for item in repeated]
+            turn.draft.after += [DueKey(item.run.id, item.cell.node, item.cell.tag) for item in repeated]
+            turn.draft.after += [job.row for job in jobs if job.undo and job.cell in {item.cell for item in repeated}]
             news += repeated
+            self._starts(turn, jobs)
         return news
+
+    async def _withdrawn(self, job: Job) -> bool:
+        cell = withdrawn(job)
+        return not job.undo and cell in await self._host.insist(partial(self._host.store.load, [cell]))
+
+    def _starts(self, turn: Turn, jobs: list[Job]) -> None:
+        """Runs of other flows are asked for less and less often."""
+        for job in jobs:
+            if job.cell in turn.draft.jobs and job.run.plan.index.nodes[job.key.node].kind == "flow":
+                pause = min(LEASE * 2.0**job.attempt, GUARD_LAST)
+                turn.draft.due[job.row] = self.row(job, turn.draft.now.timestamp() + pause)
 
     async def _guards(self, turn: Turn, rows: list[Due]) -> list[News]:
         news: list[News] = []
         if not rows:
             return news
         keys = [CellKey(row.key.run, node, "", 1, CellKind.OUTCOME) for row in rows for node in (ENTRY, EXIT)]
+        keys += [CellKey(row.key.run, RUN, "", 0, CellKind.NOTICED) for row in rows]
         found = await self._host.insist(partial(self._host.store.load, keys))
         mode: Mode = "orchestrated" if self._host.name == COORDINATOR else "choreographed"
         for row in rows:
             entry = CellKey(row.key.run, ENTRY, "", 1, CellKind.OUTCOME)
             ended = found.get(entry._replace(node=EXIT))
+            if ended is not None and CellKey(row.key.run, RUN, "", 0, CellKind.NOTICED) in found:
+                ended = await self._newest_end(row.key.run)
             raw = ended or found.get(entry)
             attempt = row.attempt + 1
             if raw is None:
@@ -161,9 +215,16 @@ class DueRows:
                 continue
             log.info("run %s of %s is overdue: repeating its start (%d)", run.id, event.flow, attempt)
             news.append(item)
-            pause = min(GUARD_FIRST * 2**attempt, GUARD_LAST)
+            pause = min(GUARD_FIRST * 2 ** min(attempt, 10), GUARD_LAST)
             turn.draft.due[row.key] = Due(row.key, turn.draft.now.timestamp() + pause, attempt, b"")
         return news
 
+    async def _newest_end(self, run: str) -> bytes | None:
+        """The end of a run's newest revision, if that has ended."""
+        return newest_end(await self._host.insist(partial(self._host.store.scan, [run])))
+
     def _pause(self) -> float:
-        return max(0.0, min(POLL, self._next - time.time())) if self._next else POLL
+        return max(0.0, min(POLL, self._next - self._time())) if self._next else POLL
+
+    def _time(self) -> float:
+        return self._host.now().timestamp()

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from math import inf
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -28,14 +29,16 @@ from segue.ports.store import CellKey, DueKey, StateStore
 from segue.ports.tracing import NoTracing, RunSpan, Tracing
 from segue.ports.transport import Channel, Transport
 from segue.runtime.catalog import Catalog
+from segue.runtime.families import Families
 from segue.runtime.lately import Lately
+from segue.runtime.orders import Orders
 from segue.runtime.overdue import DueRows
 from segue.runtime.reader import Reader
 from segue.runtime.reception import Reception
 from segue.runtime.roles import Role
 from segue.runtime.tasks import task_group
 from segue.runtime.turn import Turn
-from segue.runtime.work import Arrived, Input, Job, Mark, Returned, RunRef, Starting, Tick, Ticket
+from segue.runtime.work import Arrived, Asked, Input, Job, Mark, Returned, RunRef, Starting, Tick, Ticket
 from segue.wire import envelope
 from segue.wire.envelope import Event
 from segue.wire.requests import Refused
@@ -102,10 +105,14 @@ class Participant:
         self.seen: Lately[Mark, None] = Lately(SEEN)
         self.facts: Lately[CellKey, tuple[Fact, Event, bytes]] = Lately(FACTS)
         self.counts = Counts()
+        self.noticed: Lately[str, None] = Lately(FACTS)
         self.reader = Reader(self)
+        self.orders = Orders(self)
+        self.families = Families(self)
         self.reception = Reception(self)
         self.overdue = DueRows(self)
         self._inbox: list[Input] = []
+        self._tasks: TaskGroup | None = None
         self.stopping = False
         self._intake: list[anyio.CancelScope] = []
         self._quiet = anyio.Event()
@@ -118,6 +125,7 @@ class Participant:
         """Take part. On leaving, running calls get a grace period; what is left is handed back to other replicas."""
         requests = self.subjects.requests(self.name)
         async with task_group() as tasks:
+            self._tasks = tasks
             tasks.start_soon(self._turns)
             async with self.transport.respond(requests, self.reception.handle), task_group() as intake:
                 for channel in self.role.channels:
@@ -144,9 +152,26 @@ class Participant:
             self._inbox.extend(inputs)
             self._filled.set()
 
+    def spawn(self, work: Callable[[Job], Coroutine[Any, Any, None]], job: Job) -> None:
+        """Do something about a call beside the turns."""
+        if self._tasks is not None:
+            self._tasks.start_soon(work, job)
+
     def now(self) -> datetime:
         """The time, for events."""
         return datetime.now(UTC)
+
+    def clock(self) -> float:
+        """Seconds since some moment; only differences mean anything."""
+        return time.monotonic()
+
+    def event(self) -> anyio.Event:
+        """Something to wait for."""
+        return anyio.Event()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before something is tried again."""
+        await anyio.sleep(seconds)
 
     async def insist(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Do something that may be done twice until it works: stores and brokers come back."""
@@ -158,7 +183,7 @@ class Participant:
                 if not error.retryable:
                     raise
                 log.warning("%s: %s; trying again in %.1f s", self.name, error.message, pause)
-            await anyio.sleep(pause)
+            await self.pause(pause)
             pause = min(pause * 2, 5.0)
 
     async def report(self, ended: list[tuple[RunRef, Event]]) -> None:
@@ -174,7 +199,18 @@ class Participant:
                 started, over = int(run.id[:12], 16) / 1000, event.time.timestamp()
                 caller = entries[run.id].traceparent if run.id in entries else ""
                 self.tracing.run(
-                    RunSpan(run.id, event.flow, run.key, run.mode, found.status, error, started, over, caller)
+                    RunSpan(
+                        run.id,
+                        event.flow,
+                        run.key,
+                        run.mode,
+                        found.status,
+                        error,
+                        started,
+                        over,
+                        caller,
+                        event.revision,
+                    )
                 )
             if self._observed:
                 try:
@@ -196,16 +232,20 @@ class Participant:
             if not self._inbox:
                 self._filled = anyio.Event()
                 await self._filled.wait()
-            batch, self._inbox = self._inbox, []
-            self._drained.set()
-            try:
-                await Turn(self).run(batch)
-            except Exception:
-                log.exception("%s: a turn failed; its inputs are taken one by one", self.name)
-                for item in batch:
-                    await self._alone(item)
+            await self.turn()
             if self.stopping and not self.running and not self._inbox:
                 self._quiet.set()
+
+    async def turn(self) -> None:
+        """Take what is in the inbox through one turn."""
+        batch, self._inbox = self._inbox, []
+        self._drained.set()
+        try:
+            await Turn(self).run(batch)
+        except Exception:
+            log.exception("%s: a turn failed; its inputs are taken one by one", self.name)
+            for item in batch:
+                await self._alone(item)
 
     async def _alone(self, item: Input) -> None:
         """Take one input in a turn of its own, so that whatever is wrong with it holds up nobody."""
@@ -217,7 +257,10 @@ class Participant:
 
     async def _hand_back(self, item: Input, reason: str) -> None:
         tickets: tuple[Ticket, ...] = ()
-        if isinstance(item, Starting):
+        if isinstance(item, Asked):
+            item.replies[item.place] = Refused("the request failed; see the log of the home", retry=True)
+            item.done.set()
+        elif isinstance(item, Starting):
             item.replies[item.place] = Refused("the start failed; see the log of the home", retry=True)
             item.done.set()
         elif isinstance(item, Arrived):

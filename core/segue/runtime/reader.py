@@ -9,17 +9,25 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from segue.errors import InvalidInput
-from segue.machine.facts import Key
+from segue.machine.facts import Fact, Key
+from segue.plan.graph import Node
+from segue.ports.store import CellKey, CellKind
 from segue.ports.tracing import Place
 from segue.runtime.work import Arrived, Job, News, RunRef, Ticket
 from segue.wire import envelope
 from segue.wire.envelope import Call
+from segue.wire.said import fact_of
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
     from segue.runtime.turn import Turn
 
 log = logging.getLogger("segue.reader")
+
+
+def withdrawn(job: Job) -> CellKey:
+    """Where it is recorded that a call is not needed any more."""
+    return job.run.mark(f"{job.key.node}:withdrawn", job.key.tag, job.revision, CellKind.SENT)
 
 
 class Reader:
@@ -62,7 +70,8 @@ class Reader:
         for raw in parts:
             try:
                 if commands:
-                    jobs.append(await self._call(envelope.decode_call(raw), ticket))
+                    job = await self._call(turn, envelope.decode_call(raw), ticket)
+                    jobs += [job] if job is not None else []
                 elif (item := await self._event(turn, bytes(raw), ticket)) is not None:
                     news.append(item)
             except (InvalidInput, LookupError) as error:
@@ -99,7 +108,7 @@ class Reader:
             InvalidInput: The plan has no such node, or it is not a step of this service.
         """
         node = run.plan.index.nodes.get(call.node)
-        if node is None or node.kind != "step" or node.owner != self._host.name:
+        if node is None or not self._executes(node):
             raise InvalidInput(f"{call.flow}/{call.node} is no step of {self._host.name}")
         try:
             args = msgspec.json.decode(call.data, type=dict)
@@ -108,7 +117,11 @@ class Reader:
         inputs = tuple(Place(*place) for place in call.inputs)
         job = Job(run, Key(call.node, call.tag), call.revision, args, inputs, tickets)
         job.redrive = call.redrive
+        job.undo = call.undo
         return job
+
+    def _executes(self, node: Node) -> bool:
+        return node.kind == "flow" or (node.kind == "step" and node.owner == self._host.name)
 
     async def run_of(self, message: Call | envelope.Event, mode: str) -> RunRef:
         """The run that a message belongs to.
@@ -121,19 +134,24 @@ class Reader:
             raise LookupError(f"plan {message.plan} of flow {message.flow} is not in the registry")
         return RunRef(message.run, plan, "choreographed" if mode == "choreographed" else "orchestrated", message.key)
 
-    async def _call(self, call: Call, ticket: Ticket) -> Job:
-        return self.job(call, await self.run_of(call, call.mode), (ticket,))
+    async def _call(self, turn: Turn, call: Call, ticket: Ticket) -> Job | None:
+        job = self.job(call, await self.run_of(call, call.mode), (ticket,))
+        if not call.withdraw:
+            return job
+        turn.draft.mark(withdrawn(job))
+        self._host.role.withdraw(turn, job)
+        return None
 
     async def _event(self, turn: Turn, raw: bytes, ticket: Ticket) -> News | None:
         event = envelope.decode(raw)
         if event.source == self._host.source:
             return None  # decided here, and recorded before it was published
         run = await self.run_of(event, self._host.subjects.mode(ticket.delivery.subject))
-        fact = envelope.fact_of(event)
-        if fact is None or fact.key.node not in run.plan.index.nodes:
+        fact = fact_of(event)
+        if fact is None or (isinstance(fact, Fact) and fact.key.node not in run.plan.index.nodes):
             return None
         news = News(run, fact, event, raw, (ticket,))
-        if news.mark not in self._host.seen:
+        if news.mark not in self._host.seen or not isinstance(fact, Fact):
             return news
         # Handled by this process before; if calls that follow from it are still under way, this delivery waits too.
         for down in run.plan.index.downs[fact.key.node]:

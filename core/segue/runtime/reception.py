@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-import anyio
 import msgspec
 
 from segue.errors import InvalidInput, SegueError, TransportUnavailable
 from segue.machine.facts import Fact, Key, Outcome
-from segue.plan.graph import ENTRY, EXIT, Plan
+from segue.plan.graph import ENTRY, EXIT, RUN, Plan
 from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind, Due, DueKey
 from segue.runtime.ids import check_key, check_run_id
-from segue.runtime.overdue import GUARD_FIRST
-from segue.runtime.work import News, RunRef, Starting, make_event, mark
+from segue.runtime.overdue import GUARD_FIRST, newest_end
+from segue.runtime.work import Asked, News, RunRef, Starting, make_event, mark
 from segue.wire import envelope, requests
 from segue.wire.records import FlowRecord
-from segue.wire.requests import Accepted, Answer, Ask, Find, Found, Refused, Reply, Start
+from segue.wire.requests import (
+    Accepted,
+    Answer,
+    Ask,
+    Cancel,
+    Find,
+    Found,
+    Hold,
+    Refused,
+    Reply,
+    Retry,
+    Send,
+    Start,
+)
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
@@ -49,17 +60,20 @@ class Reception:
         if self._host.stopping:
             return requests.encode([Refused(f"{self._host.name} is stopping", retry=True) for _ in asked])
         replies: list[Reply | None] = [None] * len(asked)
-        starts = []
+        starts: list[Starting] = []
+        orders: list[Asked] = []
         for place, request in enumerate(asked):
             if isinstance(request, Start):
-                starts.append(Starting(request, replies, place, anyio.Event()))
+                starts.append(Starting(request, replies, place, self._host.event()))
+            elif isinstance(request, Send | Cancel | Retry | Hold):
+                orders.append(Asked(request, replies, place, self._host.event()))
             else:
                 replies[place] = await self._answer(request)
         # Here and not in a turn, because it may have to wait for another participant.
         starts = await self._welcome(starts)
-        self._host.put(*starts)
-        for start in starts:
-            await start.done.wait()
+        self._host.put(*starts, *orders)
+        for waiting in [item.done for item in starts] + [item.done for item in orders]:
+            await waiting.wait()
         return requests.encode([reply or Refused("the request was dropped", retry=True) for reply in replies])
 
     async def _answer(self, request: Find | Ask) -> Reply:
@@ -72,11 +86,22 @@ class Reception:
                 # A key whose home died before it recorded the run has no run.
                 return Found(run if run and await store.load([entry]) else "")
             entry = CellKey(check_run_id(request.run), ENTRY, "", 1, CellKind.OUTCOME)
-            cells = await store.load([entry, entry._replace(node=EXIT)])
+            noticed = CellKey(entry.run, RUN, "", 0, CellKind.NOTICED)
+            cells = await store.load([entry, entry._replace(node=EXIT), noticed])
+            raw = cells.get(entry._replace(node=EXIT))
+            if noticed in cells:
+                raw = newest_end(await store.scan([entry.run]))
+            plan = await self._plan_at_home(cells.get(entry))
         except SegueError as error:
             return Refused(error.message, error.hint, error.retryable)
-        raw = cells.get(entry._replace(node=EXIT))
-        return Answer(entry in cells, msgspec.Raw(b"null" if raw is None else raw))
+        return Answer(True, msgspec.Raw(b"null" if raw is None else raw), plan) if plan else Answer(False)
+
+    async def _plan_at_home(self, entry: bytes | None) -> str:
+        """The plan of a run, by its recorded start, if this is its home: others may have heard of it too."""
+        name = envelope.decode(entry).plan if entry is not None else ""
+        plan = await self._host.catalog.plan(name) if name else None
+        mode: Mode = "orchestrated" if self._host.name == COORDINATOR else "choreographed"
+        return name if plan is not None and holder(plan, mode) == self._host.name else ""
 
     async def _welcome(self, starts: list[Starting]) -> list[Starting]:
         """The starts that may be accepted here; the others have their replies."""
@@ -144,7 +169,9 @@ class Reception:
         others = {run for key, run in bound.items() if run != pairs[key]}
         turn.started |= others
         entries = [CellKey(run, ENTRY, "", 1, CellKind.OUTCOME) for run in others]
+        entries += [CellKey(item.start.run, ENTRY, "", 1, CellKind.OUTCOME) for item in group if item.start.parent]
         there = await host.insist(partial(host.store.load, entries)) if entries else {}
+        await self._tell_parents(turn, group, there)
         for item in group:
             start = item.start
             run = RunRef(bound.get(start.key, start.run), plan, mode, start.key)
@@ -153,14 +180,27 @@ class Reception:
             if entry in there or mark(entry, 0) in host.seen or run.id in proposed:
                 continue  # it runs, or one of several starts at once counts
             fact = Fact(Key(ENTRY), Outcome("completed", msgspec.json.decode(start.input)))
-            event = make_event(run, fact, host.source, turn.draft.now, start.traceparent)
+            parent = envelope.encode_parent(start.parent) if start.parent is not None else ""
+            event = make_event(run, fact, host.source, turn.draft.now, traceparent=start.traceparent, parent=parent)
             proposed[run.id] = News(run, fact, event, envelope.encode(event))
             guard = DueKey(run.id, EXIT, "")
             turn.draft.due[guard] = Due(guard, turn.draft.now.timestamp() + GUARD_FIRST, 0, b"")
 
+    async def _tell_parents(self, turn: Turn, group: list[Starting], there: dict[CellKey, bytes]) -> None:
+        """A subflow that is started again, and has ended: its parent has not heard of it."""
+        for item in group:
+            entry = CellKey(item.start.run, ENTRY, "", 1, CellKind.OUTCOME)
+            if item.start.parent is None or entry not in there:
+                continue
+            end = newest_end(await self._host.insist(partial(self._host.store.scan, [item.start.run])))
+            if end is not None:
+                # Another body than before, or the broker drops it as a repeat of what was lost.
+                again = msgspec.structs.replace(envelope.decode(end), redrive=int(turn.draft.now.timestamp()))
+                self._host.families.tell(turn, envelope.decode(there[entry]), again)
+
     async def _elsewhere(self, record: FlowRecord, mode: Mode, other: str, group: list[Starting]) -> list[Starting]:
         """After a change of mode, a key may belong to a run at the other placement; one key is one run."""
-        if record.changed is None or (datetime.now(UTC) - record.changed).total_seconds() > record.key_lifetime:
+        if record.changed is None or (self._host.now() - record.changed).total_seconds() > record.key_lifetime:
             return group
         keys = [item.start.key for item in group if item.start.key]
         here = await self._host.insist(partial(self._host.store.find, record.flow, keys))

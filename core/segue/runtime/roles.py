@@ -6,7 +6,6 @@ service       its nodes of choreographed runs  a local call
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -15,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from segue.machine.facts import Cause, Failure, Outcome
 from segue.plan.graph import ENTRY, EXIT, Plan
-from segue.plan.projection import Mode, project
+from segue.plan.projection import PUBLIC, Mode, project
 from segue.ports.transport import Channel
 from segue.runtime.executor import Executor
 from segue.runtime.work import Job
@@ -54,6 +53,10 @@ class Role(Protocol):
         """Make the calls of a turn."""
         ...
 
+    def withdraw(self, turn: Turn, job: Job) -> None:
+        """Say that a call which may have begun is not needed any more."""
+        ...
+
 
 class CoordinatorRole:
     """Holds all nodes of orchestrated runs and sends commands."""
@@ -63,6 +66,7 @@ class CoordinatorRole:
 
     def __init__(self) -> None:
         self._nodes: dict[str, frozenset[str]] = {}
+        self._public: dict[str, frozenset[str]] = {}
 
     def mine(self, plan: Plan, mode: Mode) -> frozenset[str]:
         """All nodes, if orchestrated."""
@@ -74,8 +78,12 @@ class CoordinatorRole:
         return found
 
     def emits(self, plan: Plan, mode: Mode) -> frozenset[str]:
-        """The start and the end: services say the rest, and nobody waits for a skip but the coordinator."""
-        return _GATES
+        """What is public and no service says: nobody waits for anything else but the coordinator."""
+        found = self._public.get(plan.hash)
+        if found is None:
+            said = PUBLIC - {"step", "flow"}
+            found = self._public[plan.hash] = _GATES | {node.id for node in plan.nodes if node.kind in said}
+        return found
 
     def refuses(self, turn: Turn, job: Job) -> Outcome | None:
         """A command must fit into a message."""
@@ -87,12 +95,37 @@ class CoordinatorRole:
 
     def launch(self, turn: Turn, jobs: list[Job]) -> None:
         """Send commands; the deliveries behind them need not wait for the results."""
-        for job in jobs:
+        for job in families(turn, jobs):
             node = job.run.plan.index.nodes[job.key.node]
             call = job.call(turn.host.source, turn.draft.now)
             turn.draft.outbox.call(node.owner, node.step, envelope.encode(call))
             for ticket in job.tickets:
                 ticket.holds -= 1
+
+    def withdraw(self, turn: Turn, job: Job) -> None:
+        """Tell the service; a run of another flow is cancelled."""
+        for call in _cancelled(turn, job):
+            node = call.run.plan.index.nodes[call.key.node]
+            command = call.call(turn.host.source, turn.draft.now, withdraw=True)
+            turn.draft.outbox.call(node.owner, node.step, envelope.encode(command))
+
+
+def families(turn: Turn, jobs: list[Job]) -> list[Job]:
+    """Start the runs of other flows among these jobs; the rest."""
+    rest = []
+    for job in jobs:
+        if job.run.plan.index.nodes[job.key.node].kind == "flow":
+            turn.host.spawn(turn.host.families.start, job)
+        else:
+            rest.append(job)
+    return rest
+
+
+def _cancelled(turn: Turn, job: Job) -> list[Job]:
+    if job.run.plan.index.nodes[job.key.node].kind != "flow":
+        return [job]
+    turn.host.spawn(turn.host.families.cancel, job)
+    return []
 
 
 class ServiceRole:
@@ -126,12 +159,20 @@ class ServiceRole:
         """Run the steps; they come back as inputs of a later turn."""
         assert self.executor is not None
         assert self.tasks is not None
-        now = time.monotonic()
+        jobs = families(turn, jobs)
+        now = turn.host.clock()
         for job in jobs:
             job.since = now
             turn.host.running[job.cell] = job
         if jobs:
             self.executor.start(self.tasks, jobs)
+
+    def withdraw(self, turn: Turn, job: Job) -> None:
+        """No attempt follows the one that runs; a run of another flow is cancelled."""
+        for call in _cancelled(turn, job):
+            running = turn.host.running.get(call.cell)
+            if running is not None:
+                running.withdrawn = True
 
 
 class _Sets(NamedTuple):

@@ -8,23 +8,42 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from segue.machine.facts import Cause, Fact, Failure, Key, Outcome
-from segue.plan.graph import Plan
+from segue.machine.facts import (
+    AnyFact,
+    Cause,
+    Fact,
+    Failure,
+    Key,
+    Outcome,
+    Pause,
+    Reset,
+    Signal,
+    Stop,
+    Token,
+    Undone,
+)
+from segue.plan.graph import RUN, Plan
 from segue.plan.projection import Mode
-from segue.ports.store import CellKey, CellKind, Due
+from segue.ports.store import CellKey, CellKind, Due, DueKey
 from segue.ports.tracing import Place
 from segue.ports.transport import Consumer, Delivery
 from segue.wire import envelope
 from segue.wire.envelope import Call, Event
-from segue.wire.requests import Reply, Start
+from segue.wire.requests import Cancel, Hold, Reply, Retry, Send, Start
+from segue.wire.said import Said, say
 
-Mark = tuple[str, str, str, int, int]
+Mark = tuple[str, str, str, int, int, int]
 """A fact and the number of its redrive; a plain tuple, so that the garbage collector need not look at the many."""
 
 
 def mark(cell: CellKey, redrive: int) -> Mark:
     """The mark of a recorded fact."""
-    return cell.run, cell.node, cell.tag, cell.revision, redrive
+    return cell.run, cell.node, cell.tag, cell.revision, int(cell.kind), redrive
+
+
+def undoing(node: str) -> str:
+    """The name under which the undo of a node has its marks and due rows."""
+    return f"{node}:undo"
 
 
 class Ticket:
@@ -57,6 +76,33 @@ class RunRef(NamedTuple):
         """Where it is recorded that a call has a due row."""
         return CellKey(self.id, key.node, key.tag, revision, CellKind.PARKED)
 
+    def mark(self, node: str, tag: str, revision: int, kind: CellKind) -> CellKey:
+        """A cell that says something by being there."""
+        return CellKey(self.id, node, tag, revision, kind)
+
+    @property
+    def noticed(self) -> CellKey:
+        """Where it is recorded that there are notices of this run here."""
+        return CellKey(self.id, RUN, "", 0, CellKind.NOTICED)
+
+    def place(self, fact: AnyFact) -> CellKey:
+        """The cell of a fact."""
+        match fact:
+            case Fact(key, _, revision):
+                return CellKey(self.id, key.node, key.tag, revision, CellKind.OUTCOME)
+            case Stop(scope, tag, revision):
+                return CellKey(self.id, scope, tag, revision, CellKind.STOP)
+            case Token(key, scope, revision):
+                return CellKey(self.id, f"{key.node}@{scope}", key.tag, revision, CellKind.TOKEN)
+            case Undone(key, revision):
+                return CellKey(self.id, key.node, key.tag, revision, CellKind.UNDONE)
+            case Reset(revision):
+                return CellKey(self.id, RUN, "", revision, CellKind.RESET)
+            case Pause(number):
+                return CellKey(self.id, RUN, "", number, CellKind.PAUSE)
+            case Signal(name, slot):
+                return CellKey(self.id, name, slot, 0, CellKind.SIGNAL)
+
 
 class News:
     """A fact that this participant heard, decided or found, with the event that announces it.
@@ -67,7 +113,7 @@ class News:
     __slots__ = ("cell", "event", "fact", "raw", "recorded", "redrive", "run", "tickets")
 
     def __init__(
-        self, run: RunRef, fact: Fact, event: Event, raw: bytes, tickets: Tickets = (), recorded: bool = False
+        self, run: RunRef, fact: AnyFact, event: Event, raw: bytes, tickets: Tickets = (), recorded: bool = False
     ) -> None:
         self.run = run
         self.fact = fact
@@ -76,7 +122,7 @@ class News:
         self.tickets = tickets
         self.recorded = recorded
         self.redrive = event.redrive
-        self.cell = run.cell(fact.key, fact.revision)
+        self.cell = run.place(fact)
 
     @property
     def again(self) -> bool:
@@ -95,6 +141,7 @@ class Job:
     __slots__ = (
         "args",
         "attempt",
+        "born",
         "due",
         "inputs",
         "key",
@@ -104,6 +151,8 @@ class Job:
         "run",
         "since",
         "tickets",
+        "undo",
+        "withdrawn",
     )
 
     def __init__(
@@ -120,22 +169,42 @@ class Job:
         self.parked_at = 0.0
         self.due = False
         self.redrive = 0
+        self.undo = False
+        self.withdrawn = False
+        self.born = 0.0
+
+    @property
+    def name(self) -> str:
+        """The name under which it has its marks and due row."""
+        return undoing(self.key.node) if self.undo else self.key.node
 
     @property
     def cell(self) -> CellKey:
         """Where its result is recorded."""
+        if self.undo:
+            return CellKey(self.run.id, self.key.node, self.key.tag, self.revision, CellKind.UNDONE)
         return self.run.cell(self.key, self.revision)
 
     @property
     def parking(self) -> CellKey:
         """Where it is recorded that it has a due row."""
-        return self.run.parking(self.key, self.revision)
+        return CellKey(self.run.id, self.name, self.key.tag, self.revision, CellKind.PARKED)
 
-    def call(self, source: str, time: datetime) -> Call:
-        """The command that asks for it."""
+    @property
+    def sending(self) -> CellKey:
+        """Where it is recorded that it was sent."""
+        return CellKey(self.run.id, self.name, self.key.tag, self.revision, CellKind.SENT)
+
+    @property
+    def row(self) -> DueKey:
+        """Its due row."""
+        return DueKey(self.run.id, self.name, self.key.tag)
+
+    def call(self, source: str, time: datetime, withdraw: bool = False) -> Call:
+        """The command that asks for it, or that says that it is not needed any more."""
         run, node = self.run, self.run.plan.index.nodes[self.key.node]
         return Call(
-            id=envelope.event_id(run.id, self.key.node, self.key.tag, self.revision, "call"),
+            id=envelope.event_id(run.id, self.name, self.key.tag, self.revision, "withdraw" if withdraw else "call"),
             source=source,
             subject=f"{run.plan.flow}/{node.id}",
             time=time,
@@ -153,6 +222,8 @@ class Job:
             revision=self.revision,
             key=run.key,
             redrive=self.redrive,
+            undo=self.undo,
+            withdraw=withdraw,
         )
 
 
@@ -166,6 +237,15 @@ class Starting(NamedTuple):
     """Input of a turn: a start, and where its reply goes."""
 
     start: Start
+    replies: list[Reply | None]
+    place: int
+    done: Any
+
+
+class Asked(NamedTuple):
+    """Input of a turn: a request that changes a live run, and where its reply goes."""
+
+    request: Send | Cancel | Retry | Hold
     replies: list[Reply | None]
     place: int
     done: Any
@@ -192,7 +272,7 @@ class Tick(NamedTuple):
     """Input of a turn: look at the calls that take long."""
 
 
-Input = Arrived | Starting | Returned | Overdue | Tick
+Input = Arrived | Starting | Asked | Returned | Overdue | Tick
 
 
 def fitting(fact: Fact, size: int) -> Fact:
@@ -205,105 +285,45 @@ def fitting(fact: Fact, size: int) -> Fact:
     return fact._replace(outcome=Outcome(outcome.kind, causes=causes))
 
 
-def make_event(run: RunRef, fact: Fact, source: str, time: datetime, traceparent: str = "") -> Event:
-    """The event that announces a decided fact."""
-    node = fact.key.node
-    kind, data = envelope.kind_of(node, fact.outcome), envelope.data_of(node, fact.outcome)
-    return _event(run, fact.key, fact.revision, kind, data, source, time, traceparent=traceparent)
+def make_event(run: RunRef, fact: AnyFact, source: str, time: datetime, **more: Any) -> Event:
+    """The event that announces a fact."""
+    said = say(fact)
+    return _event(run, said, source, time, said.id(run.id), **more)
 
 
 def result_event(item: Returned, source: str, time: datetime) -> Event:
     """The event that announces what an attempt came to."""
     job = item.job
-    return _event(
-        job.run,
-        job.key,
-        job.revision,
-        item.kind,
-        item.data,
-        source,
-        time,
-        attempt=job.attempt,
-        began=item.began,
-        traceparent=item.traceparent,
-    )
+    said = Said(job.key.node, job.key.tag, job.revision, item.kind, item.data)
+    kind = item.kind
+    if kind == envelope.ATTEMPT_FAILED:
+        # A node fails for good once, but may fail to be retried often.
+        kind = f"{kind}/{job.attempt}" + ("/undo" if job.undo else "")
+    name = envelope.event_id(job.run.id, job.key.node, job.key.tag, job.revision, kind)
+    more = {"attempt": job.attempt, "began": item.began, "traceparent": item.traceparent}
+    return _event(job.run, said, source, time, name, **more)
 
 
-def _event(
-    run: RunRef, key: Key, revision: int, kind: str, data: bytes, source: str, time: datetime, **more: Any
-) -> Event:
-    node = envelope.public_node(key.node)
+def _event(run: RunRef, said: Said, source: str, time: datetime, name: str, **more: Any) -> Event:
     flow = run.plan.flow
-    # A node fails for good once, but may fail to be retried often.
-    distinct = f"{kind}/{more['attempt']}" if kind == "attempt.failed" else kind
     return Event(
-        id=envelope.event_id(run.id, node, key.tag, revision, distinct),
+        id=name,
         source=source,
-        type=envelope.TYPE + kind,
-        subject=f"{flow}/{node}",
+        type=envelope.TYPE + said.kind,
+        subject=f"{flow}/{said.node}",
         time=time,
         run=run.id,
         plan=run.plan.hash,
         flow=flow,
-        node=node,
+        node=said.node,
         specversion=envelope.SPEC,
-        data=msgspec.Raw(data),
-        tag=key.tag,
-        revision=revision,
+        data=msgspec.Raw(said.data),
+        tag=said.tag,
+        revision=said.revision,
+        winners=said.winners,
         key=run.key,
         **more,
     )
-
-
-class View:
-    """What a turn knows of one run: loaded outcomes, news of this turn, and who waits for which delivery."""
-
-    __slots__ = ("known", "mine", "news", "outcomes", "parked", "run")
-
-    def __init__(self, run: RunRef, mine: frozenset[str]) -> None:
-        self.run = run
-        self.mine = mine
-        self.outcomes: dict[Key, Outcome] = {}
-        self.news: dict[Key, News] = {}
-        self.known: dict[Key, tuple[Event, bytes] | None] = {}
-        """What was loaded; None while, or because, the store has nothing."""
-        self.parked: set[Key] = set()
-
-    def learn(self, raw: bytes) -> None:
-        """Take a recorded outcome into account."""
-        event = envelope.decode(raw)
-        fact = envelope.fact_of(event)
-        if fact is not None:
-            self.take(fact, event, raw)
-
-    def take(self, fact: Fact, event: Event, raw: bytes) -> None:
-        """Take a recorded fact into account."""
-        self.outcomes[fact.key] = fact.outcome
-        self.known[fact.key] = event, raw
-
-    def hear(self, news: News) -> None:
-        """Take news into account; tickets of repeated news add up."""
-        before = self.news.get(news.fact.key)
-        if before is not None and before.tickets:
-            news.tickets = join_tickets((before.tickets, news.tickets))
-        self.news[news.fact.key] = news
-
-    def tickets(self, key: Key) -> Tickets:
-        """Deliveries of this turn that a node's decision rests on."""
-        ups = self.run.plan.index.ups[key.node]
-        found = [news.tickets for up in ups if (news := self.news.get(Key(up, key.tag))) and news.tickets]
-        return join_tickets(found) if len(found) > 1 else found[0] if found else ()
-
-    def inputs(self, key: Key) -> tuple[Place, ...]:
-        """The attempts that a node's inputs came from."""
-        places = []
-        for up in self.run.plan.index.ups[key.node]:
-            place = Key(up, key.tag)
-            news, known = self.news.get(place), self.known.get(place)
-            event = news.event if news is not None else known[0] if known is not None else None
-            if event is not None and event.attempt:
-                places.append(Place(up, key.tag, event.attempt))
-        return tuple(places)
 
 
 def join_tickets(several: Iterable[Tickets]) -> Tickets:

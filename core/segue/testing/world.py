@@ -20,7 +20,7 @@ import msgspec
 
 from segue import compose
 from segue.config import Config
-from segue.machine.facts import Outcome
+from segue.machine.facts import Key, Outcome
 from segue.model.app import App
 from segue.model.flow import Flow
 from segue.plan.graph import EXIT
@@ -32,6 +32,7 @@ from segue.runtime.input import bind
 from segue.runtime.serving import Wiring
 from segue.runtime.where import RunView, where
 from segue.testing import reference
+from segue.testing.behaviours import Sent
 from segue.wire.envelope import Ended
 
 R = TypeVar("R")
@@ -78,7 +79,7 @@ class World:
         await deploy.deploy(wiring.transport, wiring.catalog, wiring.subjects, plans)
         for _ in range(self.replicas):
             await stack.enter_async_context(compose.coordinating(config, wiring))
-            for service in self.app.services.values():
+            for service in self.app.hosted().values():
                 await stack.enter_async_context(compose.serve(config, wiring, service))
         await stack.enter_async_context(compose.observing(config, wiring))
         self._journal = await stack.enter_async_context(compose.journal(config))
@@ -185,20 +186,33 @@ async def run_everywhere(
 def _compare_with_rules(flow: Flow[..., Any], args: tuple[Any, ...], ended: Ended, view: RunView, place: str) -> None:
     """Take what the steps returned as given; everything else must follow from the rules."""
     plan = flow.plan
-    returned = {node.node: node.outcome for node in view.nodes if node.kind == "step" and node.attempts}
-
-    def execute(node: str, arguments: dict[str, Any]) -> Outcome:
-        outcome = returned.get(node)
-        if outcome is None:
-            raise Difference(f"{place}: by the rules {node!r} runs with {arguments}, but it did not")
-        return outcome
-
-    ruled = reference.evaluate(plan, bind(flow, plan, args, {}), execute)
+    ruled = reference.evaluate(plan, bind(flow, plan, args, {}), _Told(view, place))
     for node in view.nodes:
-        expected = ruled.outcomes[node.node]
+        expected = ruled.outcomes[Key(node.node, node.tag)]
         if node.outcome != expected:
             raise Difference(f"{place}: {node.node} is {node.outcome}, by the rules it is {expected}")
-    outcome = ruled.outcomes[EXIT]
+    outcome = ruled.outcomes[Key(EXIT)]
     status = "completed" if outcome.kind == "completed" else "failed"
     if (ended.status, msgspec.json.decode(ended.value), ended.causes) != (status, outcome.value, outcome.causes):
         raise Difference(f"{place}: the run ended {ended}, by the rules {outcome}")
+
+
+class _Told:
+    """The world as a run tells of it: what its steps returned; no signals."""
+
+    def __init__(self, view: RunView, place: str) -> None:
+        self._place = place
+        self._returned = {
+            Key(node.node, node.tag): node.outcome for node in view.nodes if node.kind == "step" and node.attempts
+        }
+
+    def __call__(self, key: Key, args: dict[str, Any], revision: int = 1) -> Outcome:
+        """What a step returned."""
+        outcome = self._returned.get(key)
+        if outcome is None:
+            raise Difference(f"{self._place}: by the rules {key.node!r} runs with {args}, but it did not")
+        return outcome
+
+    def signal(self, name: str, slot: str) -> Sent | None:
+        """Nobody sends any."""
+        return None

@@ -16,14 +16,18 @@ def trace_id(run: str) -> int:
     return found or _hash("trace", run, size=16)
 
 
-def root_id(run: str) -> int:
-    """The span of the run itself."""
-    return _hash("run", run)
+def root_id(run: str, revision: int = 1) -> int:
+    """The span of the run itself; each revision has one."""
+    return _hash("run", run, *_again(revision))
 
 
-def span_id(run: str, place: Place) -> int:
+def span_id(run: str, place: Place, revision: int = 1) -> int:
     """The span of one attempt."""
-    return _hash("attempt", run, place.node, place.tag, str(place.attempt))
+    return _hash("attempt", run, place.node, place.tag, str(place.attempt), *_again(revision))
+
+
+def _again(revision: int) -> tuple[str, ...]:
+    return (str(revision),) if revision > 1 else ()
 
 
 def share(trace: int) -> float:

@@ -1,9 +1,10 @@
 """The tracing port on the SDK of OpenTelemetry.
 
 A run is one trace: its trace id is the run id, the span ids are hashes of what they stand for, and the parent of every
-attempt is the run's root span, which is exported last, once, by whoever ends the run. So participants agree on the
-tree without talking about it. The ids get into the SDK through an `IdGenerator` that gives what a context variable says
-while a span of ours is made, and random ids to all others: spans of users' code nest in the attempt and are theirs.
+attempt is the run's root span, which is exported last, once, by whoever ends the run. A run that is retried has one
+more root for each revision, linked to the first. So participants agree on the tree without talking about it. The ids
+get into the SDK through an `IdGenerator` that gives what a context variable says while a span of ours is made, and
+random ids to all others: spans of users' code nest in the attempt and are theirs.
 """
 
 from __future__ import annotations
@@ -101,32 +102,39 @@ class OtelTracing:
                     span.end()
 
     def _start(self, attempt: Attempt) -> Span:
-        run, place = attempt.run, attempt.place
+        run, place, revision = attempt.run, attempt.place, attempt.revision
+        own = ids.span_id(run, place, revision)
         if not self._sampler.takes(ids.trace_id(run)):
-            return NonRecordingSpan(self._context(run, ids.span_id(run, place)))
-        parent = trace.set_span_in_context(NonRecordingSpan(self._context(run, ids.root_id(run))), Context())
+            return NonRecordingSpan(self._context(run, own))
+        root = self._context(run, ids.root_id(run, revision))
+        parent = trace.set_span_in_context(NonRecordingSpan(root), Context())
+        node, _, undo = place.node.partition(":")
         attributes: dict[str, str | int] = {
             "segue.flow": attempt.flow,
             "segue.run": run,
             "segue.key": attempt.key,
             "segue.mode": attempt.mode,
-            "segue.node": place.node,
+            "segue.node": node,
             "segue.tag": place.tag,
             "segue.service": attempt.service,
             "segue.step": attempt.step,
             "segue.attempt": place.attempt,
         }
+        if undo:
+            attributes["segue.undo"] = True
+        if revision > 1:
+            attributes["segue.revision"] = revision
         # Inputs without an attempt (the start, joins, skips) have no span of their own.
         producers = dict.fromkeys(found for found in attempt.inputs if found.attempt > 0)
         links = [Link(self._context(run, ids.span_id(run, producer))) for producer in producers]
-        with _ids(ids.trace_id(run), ids.span_id(run, place)):
+        with _ids(ids.trace_id(run), own):
             return self._tracer.start_span(place.node, context=parent, attributes=attributes, links=links)
 
     def run(self, span: RunSpan) -> None:
         """Export the root span of a run, once, by whoever ends it."""
         with _harmless("export the span of a run"):
             caller = trace.get_current_span(_propagator.extract({"traceparent": span.caller}, Context()))
-            attributes = {
+            attributes: dict[str, str | int] = {
                 "segue.flow": span.flow,
                 "segue.run": span.run,
                 "segue.key": span.key,
@@ -134,7 +142,10 @@ class OtelTracing:
                 "segue.status": span.status,
             }
             links = [Link(caller.get_span_context())] if caller.get_span_context().is_valid else []
-            with _ids(ids.trace_id(span.run), ids.root_id(span.run)):
+            if span.revision > 1:
+                attributes["segue.revision"] = span.revision
+                links.append(Link(self._context(span.run, ids.root_id(span.run))))
+            with _ids(ids.trace_id(span.run), ids.root_id(span.run, span.revision)):
                 root = self._tracer.start_span(
                     span.flow,
                     context=Context(),

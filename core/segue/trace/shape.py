@@ -13,7 +13,7 @@ _VARYING = frozenset({"segue.mode", "segue.run", "segue.key"})
 
 
 class SpanShape(NamedTuple):
-    """A span without ids and times; spans are named by name, tag and attempt."""
+    """A span without ids and times; spans are named by name, tag, attempt and revision."""
 
     name: str
     parent: str
@@ -41,7 +41,8 @@ def shape(spans: Iterable[ReadableSpan]) -> list[SpanShape]:
 
 def _name(span: ReadableSpan) -> str:
     attributes = span.attributes or {}
+    again = f" r{attributes['segue.revision']!s}" if "segue.revision" in attributes else ""
     if "segue.attempt" not in attributes:
-        return span.name
+        return span.name + again
     tag = str(attributes.get("segue.tag", ""))
-    return f"{span.name}{tag and '/' + tag}#{attributes['segue.attempt']!s}"
+    return f"{span.name}{tag and '/' + tag}#{attributes['segue.attempt']!s}{again}"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from segue.plan.graph import ENTRY, EXIT, RUN, Plan
-from segue.plan.projection import COORDINATOR, holder, project
-from segue.wire.envelope import public_node
+from segue.plan.projection import COORDINATOR, PUBLIC, holder, project
+from segue.wire.said import public_node
 from segue.wire.subjects import Subjects
 
 LISTED = 12
@@ -71,11 +71,12 @@ class Traffic(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A plan, as its participants see it."""
+    """A plan, as its participants see it; `notices` is the subject that all its services hear besides the others."""
 
     flow: str
     plan: str
     home: str
+    notices: str
     choreographed: tuple[ServicePart, ...]
     choreographed_traffic: Traffic
     orchestrated: CoordinatorPart
@@ -96,24 +97,26 @@ def describe(plan: Plan, subjects: Subjects) -> Report:
         if node.kind == "step":
             told.setdefault((node.owner, node.step), []).append(node.id)
     steps = sum(map(len, told.values()))
+    children = sum(node.kind == "flow" for node in plan.nodes)
+    published = sum(node.kind in PUBLIC or node.id in (ENTRY, EXIT) for node in plan.nodes)
     return Report(
         flow=plan.flow,
         plan=plan.hash,
         home=plan.home,
+        notices=subjects.notices("choreographed", plan.flow),
         choreographed=parts,
         choreographed_traffic=Traffic(0, len(says), sum(len(said.heard_by) for said in says)),
         orchestrated=CoordinatorPart(
             subjects.events_of(COORDINATOR),
             tuple(Told(subjects.command(*call), call[0], tuple(nodes)) for call, nodes in sorted(told.items())),
         ),
-        # The coordinator publishes the run's start and end itself.
-        orchestrated_traffic=Traffic(steps, steps + 2, 2 * steps),
+        orchestrated_traffic=Traffic(steps, published, 2 * steps + children),
     )
 
 
 def _service(plan: Plan, subjects: Subjects, service: str) -> ServicePart:
     projection, index = project(plan, service), plan.index
-    patterns = subjects.heard(plan, service)
+    _, *patterns = subjects.heard(plan, service)
     return ServicePart(
         service=service,
         accepts=holder(plan, "choreographed") == service,
@@ -145,10 +148,13 @@ def text(report: Report, limit: int = LISTED) -> str:
     lines = [f"{report.flow} choreographed: {_count(cost.events, 'event')}, {_deliveries(cost)} in a run"]
     for part in report.choreographed:
         home = ", accepts starts" if part.accepts else ""
-        lines.append(f"  {part.service}{home}: decides {_some([_shown(node) for node in part.nodes])}")
+        lines.append(
+            f"  {part.service}{home}: decides {_some([_shown(node) for node in part.nodes if ':' not in node])}"
+        )
         hears = [(heard.subject, f"from {heard.source}") for heard in part.hears]
         says = [(said.subject, f"to {_some(said.heard_by)}" if said.heard_by else "") for said in part.says]
         lines += _table([("hears", hears), ("says", says)], limit)
+    lines.append(f"  all of them hear {report.notices}: stops, undo, pauses, retries and signals")
     cost = report.orchestrated_traffic
     counts = f"{_count(cost.commands, 'command')}, {_count(cost.events, 'event')}, {_deliveries(cost)}"
     lines += ["", f"{report.flow} orchestrated: {counts} in a run", f"  {COORDINATOR}, accepts starts: decides all"]

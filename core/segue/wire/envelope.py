@@ -12,35 +12,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from segue.errors import InvalidInput
-from segue.machine.facts import ROOT, Cause, Fact, Failure, Key, Outcome, OutcomeKind
-from segue.plan.graph import ENTRY, EXIT, RUN
+from segue.machine.facts import ROOT, Cause, Failure
 from segue.plan.projection import Mode
 
 SPEC = "1.0"
 """The version of CloudEvents that is spoken here."""
 
 TYPE = "segue."
-"""Types are this and the kind: started, completed, skipped, failed, aborted, cancelled, ended, attempt.failed."""
+"""Types are this and the kind."""
+
+NOTICES = ("stopped", "undone", "compensated", "compensation.failed", "reset", "paused", "resumed", "signalled")
+"""Kinds of events that concern more than one node of a run: all its participants hear them."""
+
+ATTEMPT_FAILED = "attempt.failed"
+"""The kind of event that announces no fact."""
 
 CALL = "segue.call"
 
-_KINDS = {
-    TYPE + kind: kind for kind in ("started", "ended", "attempt.failed", "completed", "skipped", "failed", "aborted")
-}
+OUTCOMES = ("started", "completed", "skipped", "failed", "aborted", "cancelled", "ended")
+_KINDS = {TYPE + kind: kind for kind in (*OUTCOMES, *NOTICES, ATTEMPT_FAILED)}
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"run": "correlationid"}):
     """A published fact about a run.
 
     `kind` is the last part of `type`; `node` is `run` for the run itself. `began` is when the attempt that led to the
-    outcome began; `redrive` above 0 says that the event was published before. `data` by kind: started: the input by
-    parameter; completed: the value; failed: a `Failure`; aborted, cancelled: the causes; ended: an `Ended`;
-    attempt.failed: a `Retrying`.
+    outcome began; `redrive` above 0 says that the event was published before; `winners` are the positions of the
+    branches that won a race, as in "0.2"; `parent` says of a `started` event which node of another run it is for, as
+    the JSON of a `Parent`. What `data` is by kind: see `segue.wire.said`.
     """
 
     id: str
@@ -63,6 +67,8 @@ class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"
     causationid: str = ""
     traceparent: str = ""
     redrive: int = 0
+    winners: str = ""
+    parent: str = ""
 
     @property
     def kind(self) -> str:
@@ -79,17 +85,33 @@ class Ended(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Retrying(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An attempt failed and another one follows at `next`."""
+    """An attempt failed and another one follows at `next`; `undo`: an attempt to undo the step."""
 
     error: Failure
     next: datetime
     of: int
+    undo: bool = False
+
+
+class Parent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The node that a run is the subflow of: its run and place; `depth` counts how deep runs are nested, from 1."""
+
+    run: str
+    flow: str
+    node: str
+    plan: str
+    mode: Mode
+    tag: str = ROOT
+    revision: int = 1
+    key: str = ""
+    depth: int = 1
 
 
 class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"run": "correlationid"}):
     """A command to one service: execute this node's step, or publish its recorded result again.
 
     A CloudEvent too; `data` holds the arguments by name, `inputs` the attempts (node, tag, number) that they came from.
+    `undo`: undo the step instead; `data` holds these `args`, and the `result`. `withdraw`: the call is not needed.
     """
 
     id: str
@@ -113,6 +135,8 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     causationid: str = ""
     traceparent: str = ""
     redrive: int = 0
+    undo: bool = False
+    withdraw: bool = False
 
 
 def event_id(run: str, node: str, tag: str, revision: int, kind: str) -> str:
@@ -120,15 +144,15 @@ def event_id(run: str, node: str, tag: str, revision: int, kind: str) -> str:
     return f"{run}/{node}/{tag}/{revision}/{kind}"
 
 
-_BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding raises: bad UTF-8 and deep nesting are no errors of msgspec's own."""
 
 _encode = msgspec.json.Encoder().encode
 _events = msgspec.json.Decoder(list[msgspec.Raw])
 _event = msgspec.json.Decoder(Event)
 _call = msgspec.json.Decoder(Call)
-_causes = msgspec.json.Decoder(tuple[Cause, ...])
 _ended = msgspec.json.Decoder(Ended)
+_parent = msgspec.json.Decoder(Parent)
 
 
 def encode(message: Event | Call) -> bytes:
@@ -147,7 +171,7 @@ def split(body: bytes) -> list[msgspec.Raw]:
         return [msgspec.Raw(body)]
     try:
         return _events.decode(body)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise InvalidInput(f"not a CloudEvents batch: {error}") from None
 
 
@@ -159,7 +183,7 @@ def decode(encoded: bytes | msgspec.Raw) -> Event:
     """
     try:
         return _event.decode(encoded)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise InvalidInput(f"not an event of Segue: {error}") from None
 
 
@@ -171,7 +195,7 @@ def decode_call(encoded: bytes | msgspec.Raw) -> Call:
     """
     try:
         return _call.decode(encoded)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise InvalidInput(f"not a call of Segue: {error}") from None
 
 
@@ -183,64 +207,24 @@ def decode_ended(event: Event) -> Ended:
     """
     try:
         return _ended.decode(event.data)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise InvalidInput(f"event {event.id} has broken data: {error}") from None
 
 
-def public_node(node: str) -> str:
-    """The name under which a node speaks: the run's gateways speak as `run`."""
-    return RUN if node in (ENTRY, EXIT) else node
+def encode_parent(parent: Parent) -> str:
+    """What `Event.parent` says of a parent."""
+    return _encode(parent).decode()
 
 
-def kind_of(node: str, outcome: Outcome) -> str:
-    """The kind of event that announces an outcome."""
-    return "started" if node == ENTRY else "ended" if node == EXIT else outcome.kind
-
-
-def data_of(node: str, outcome: Outcome) -> bytes:
-    """What an event says of an outcome."""
-    if node == EXIT:
-        status: Any = "failed" if outcome.kind == "aborted" else outcome.kind
-        return _encode(Ended(status, msgspec.Raw(_encode(outcome.value)), outcome.causes))
-    if outcome.kind == "completed":
-        return _encode(outcome.value)
-    if outcome.kind == "skipped":
-        return b"null"
-    if outcome.kind == "failed":
-        return _encode(outcome.causes[0].error if outcome.causes else None)
-    return _encode(outcome.causes)
-
-
-def fact_of(event: Event) -> Fact | None:
-    """The fact that an event announces; None if it announces none (a failed attempt).
+def decode_parent(event: Event) -> Parent | None:
+    """The node that a run is the subflow of, from its `started` event.
 
     Raises:
-        InvalidInput: `data` has not the shape that the kind promises.
+        InvalidInput: The attribute is broken.
     """
-    kind = event.kind
-    key = Key(event.node, event.tag)
+    if not event.parent:
+        return None
     try:
-        if kind == "started":
-            outcome = Outcome("completed", msgspec.json.decode(event.data))
-            key = Key(ENTRY, event.tag)
-        elif kind == "completed":
-            outcome = Outcome("completed", msgspec.json.decode(event.data))
-        elif kind == "skipped":
-            outcome = Outcome("skipped")
-        elif kind == "failed":
-            error = msgspec.json.decode(event.data, type=Failure | None)
-            short = Failure(error.type, error.message) if error is not None else None
-            outcome = Outcome("failed", causes=(Cause(event.node, event.tag, short),))
-        elif kind in ("aborted", "cancelled"):
-            dead: OutcomeKind = "aborted" if kind == "aborted" else "cancelled"
-            outcome = Outcome(dead, causes=_causes.decode(event.data))
-        elif kind == "ended":
-            ended = _ended.decode(event.data)
-            shown: OutcomeKind = "aborted" if ended.status == "failed" else ended.status
-            outcome = Outcome(shown, msgspec.json.decode(ended.value), ended.causes)
-            key = Key(EXIT, event.tag)
-        else:
-            return None
-    except _BROKEN as error:
-        raise InvalidInput(f"event {event.id} has broken data: {error}") from None
-    return Fact(key, outcome, event.revision)
+        return _parent.decode(event.parent)
+    except BROKEN as error:
+        raise InvalidInput(f"event {event.id} has a broken parent: {error}") from None

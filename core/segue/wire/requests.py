@@ -10,13 +10,16 @@ from collections.abc import Sequence
 import msgspec
 
 from segue.errors import InvalidInput
+from segue.machine.facts import Reason
+from segue.wire.envelope import BROKEN, Parent
 
 
 class Start(msgspec.Struct, frozen=True, omit_defaults=True, tag="start"):
     """Start a run of the flow's newest plan; the same key (or run id) again gives the same run.
 
     `input` is an object of the flow's parameters; `run` is 32 hex digits of a UUIDv7, minted by the caller. `plan` and
-    `mode` are what the caller believes to be deployed: where the home believes otherwise, it looks again.
+    `mode` are what the caller believes to be deployed: where the home believes otherwise, it looks again. `parent` is
+    the node that the run is the subflow of.
     """
 
     flow: str
@@ -26,6 +29,7 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True, tag="start"):
     plan: str = ""
     mode: str = ""
     traceparent: str = ""
+    parent: Parent | None = None
 
 
 class Find(msgspec.Struct, frozen=True, tag="find"):
@@ -41,7 +45,45 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
     run: str
 
 
-Request = Start | Find | Ask
+class Send(msgspec.Struct, frozen=True, omit_defaults=True, tag="send"):
+    """Send a signal to a run; the same `id` again changes nothing.
+
+    `slot` tells waits of one name apart: the value that they match, or their tag.
+    """
+
+    run: str
+    name: str
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    slot: str = ""
+    id: str = ""
+
+
+class Cancel(msgspec.Struct, frozen=True, omit_defaults=True, tag="cancel"):
+    """Stop a run, and undo what it did."""
+
+    run: str
+    reason: Reason = "cancelled"
+
+
+class Retry(msgspec.Struct, frozen=True, omit_defaults=True, tag="retry"):
+    """Decide anew what an ended run failed at, and these nodes.
+
+    `revision` is the one whose end the caller saw: if there is a newer one, it was retried already. 0: whichever.
+    """
+
+    run: str
+    nodes: tuple[str, ...] = ()
+    revision: int = 0
+
+
+class Hold(msgspec.Struct, frozen=True, tag="hold"):
+    """Hold a run, so that nothing starts in it, or let it go on."""
+
+    run: str
+    paused: bool
+
+
+Request = Start | Find | Ask | Send | Cancel | Retry | Hold
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True, tag="accepted"):
@@ -59,10 +101,21 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True, tag="answer"):
-    """What is known of a run: its `ended` event, or (`null`) that it is open here, or unknown here."""
+    """What is known of a run: its `ended` event, or (`null`) that it is open here, or unknown here.
+
+    Only its home knows a run; `plan` is the hash of its plan. The end is that of the newest revision, once it ended.
+    """
 
     known: bool
     ended: msgspec.Raw = msgspec.Raw(b"null")
+    plan: str = ""
+
+
+class Done(msgspec.Struct, frozen=True, omit_defaults=True, tag="done"):
+    """What was asked for is recorded; not `changed` if it had been before. `note` says more to people."""
+
+    changed: bool
+    note: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, omit_defaults=True, tag="refused"):
@@ -73,7 +126,7 @@ class Refused(msgspec.Struct, frozen=True, omit_defaults=True, tag="refused"):
     retry: bool = False
 
 
-Reply = Accepted | Found | Answer | Refused
+Reply = Accepted | Found | Answer | Done | Refused
 
 _requests = msgspec.json.Decoder(list[Request])
 _replies = msgspec.json.Decoder(list[Reply])
@@ -93,7 +146,7 @@ def decode_requests(body: bytes) -> list[Request]:
     """
     try:
         return _requests.decode(body)
-    except msgspec.MsgspecError as error:
+    except BROKEN as error:
         raise InvalidInput(f"not a list of requests: {error}") from None
 
 
@@ -105,5 +158,5 @@ def decode_replies(body: bytes) -> list[Reply]:
     """
     try:
         return _replies.decode(body)
-    except msgspec.MsgspecError as error:
+    except BROKEN as error:
         raise InvalidInput(f"not a list of replies: {error}") from None

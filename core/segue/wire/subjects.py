@@ -1,6 +1,7 @@
 """The subject grammar. Subjects carry no run id: brokers pay per subject.
 
     <ns>.<o|c>.<flow>.<node>.<kind>     events, by the run's mode; failed attempts are <node>.attempt.failed
+    <ns>.<o|c>.<flow>.run.notice        what all participants of a run must hear: stops, retries, signals ...
     <ns>.do.<service>.<step>            commands
     <ns>.to.<participant>               requests (start, find ...)
     <ns>.dead.<group>                   messages that nobody could read
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from segue.plan.graph import ENTRY, EXIT, RUN, Plan
 from segue.plan.projection import COORDINATOR, Mode, project
+from segue.wire.said import NOTICE
 
 OBSERVER = "observer"
 _LETTER: dict[Mode, str] = {"orchestrated": "o", "choreographed": "c"}
@@ -30,6 +32,10 @@ class Subjects:
     def event(self, mode: Mode, flow: str, node: str, kind: str) -> str:
         """Where an event is published."""
         return f"{self.namespace}.{_LETTER[mode]}.{flow}.{node}.{kind}"
+
+    def notices(self, mode: Mode, flow: str) -> str:
+        """Where the notices and signals of a flow's runs are published."""
+        return self.event(mode, flow, RUN, NOTICE)
 
     def mode(self, subject: str) -> Mode:
         """The mode of the run that an event on this subject belongs to."""
@@ -63,11 +69,13 @@ class Subjects:
         return (f"{self.namespace}.do.{service}.*",)
 
     def heard(self, plan: Plan, service: str) -> tuple[str, ...]:
-        """What a service listens to on behalf of a plan when it is choreographed.
+        """What a service listens to on behalf of a plan when it is choreographed; nothing if it owns no node of it.
 
         `<node>.*` takes every outcome and nothing else: failed attempts have one token more.
         """
-        found = []
+        if service not in plan.index.services:
+            return ()
+        found = [self.notices("choreographed", plan.flow)]
         for node in project(plan, service).hears:
             if node in (ENTRY, EXIT):
                 found.append(self.event("choreographed", plan.flow, RUN, "started"))

@@ -114,6 +114,53 @@ class JournalContract:
                 await journal.append([], [over, begun] if backwards else [begun, over])
                 assert await journal.find(whole.run) == [whole]
 
+    async def test_the_newest_revision_counts(self) -> None:
+        """A run that failed is retried, fails again after a stop, is retried, and completes: told in any order."""
+        async with self.opened() as (journal,):
+            replace = msgspec.structs.replace
+            for seed in range(8):
+                run = record(key=fresh())
+                blank = replace(run, started=None)
+                story = [
+                    run,
+                    replace(blank, ended=NOON + timedelta(seconds=1), status="failed", error="a: first"),
+                    replace(blank, revision=2),
+                    replace(blank, revision=2, status="compensating"),
+                    replace(blank, revision=2, ended=NOON + timedelta(seconds=2), status="failed", error="b: second"),
+                    replace(blank, revision=3),
+                    replace(blank, revision=3, ended=NOON + timedelta(seconds=3), status="completed"),
+                ]
+                for known in range(2, len(story) + 1):
+                    heard = random.Random(seed).sample(story[:known], known)
+                    await journal.append([], heard[:3])
+                    await journal.append([], heard[3:])
+                    await journal.append([], heard[::2])
+                    [shown] = await journal.find(run.run)
+                    assert shown == replace(story[known - 1], started=run.started), (seed, known)
+
+    async def test_a_run_that_is_held_is_paused(self) -> None:
+        async with self.opened() as (journal,):
+            replace = msgspec.structs.replace
+            run = record(key=fresh())
+
+            async def status(*told: RunRecord) -> str:
+                await journal.append([], told)
+                [shown] = await journal.runs(RunQuery(flow=run.flow))
+                assert await journal.runs(RunQuery(flow=run.flow, status=shown.status)) == [shown]
+                others = {"running", "paused", "compensating", "completed"} - {shown.status}
+                for other in others:
+                    assert await journal.runs(RunQuery(flow=run.flow, status=other)) == []
+                return shown.status
+
+            assert await status(run) == "running"
+            assert await status(replace(run, pauses=1)) == "paused"
+            assert await status(replace(run, pauses=3), run) == "paused"
+            assert await status(replace(run, pauses=2)) == "paused"
+            assert await status(replace(run, pauses=4)) == "running"
+            assert await status(replace(run, pauses=5), replace(run, status="compensating")) == "compensating"
+            assert await status(replace(run, status="completed", ended=NOON)) == "completed"
+            assert await status(replace(run, revision=2)) == "paused"
+
     async def test_what_is_not_known_yet_is_empty(self) -> None:
         async with self.opened() as (journal,):
             over = record(started=None, ended=NOON, status="completed")

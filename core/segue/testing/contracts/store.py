@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from segue.ports.store import Cell, CellKey, CellKind, Committed, Due, DueKey, Join, StateStore
 from segue.testing.contracts.expect import LIMIT, closing
@@ -59,6 +60,7 @@ class StoreContract:
         async with self.opened() as (store,):
             assert await store.commit() == Committed({}, {})
             assert await store.load([]) == {}
+            assert await store.scan([]) == {}
             assert await store.tally([]) == {}
             assert await store.bind("flow", []) == {}
             assert await store.find("flow", []) == {}
@@ -91,6 +93,48 @@ class StoreContract:
             await store.commit(due=[Due(DueKey(run, "n", ""), 1.0, 0, values[key(run, "big")] + b"\0")])
             [row] = await store.claim(1.0, 1.0, 1, "me")
             assert row.body == b"x" * 100_000 + b"\0"
+
+    async def test_all_cells_of_some_runs_are_found(self) -> None:
+        part = fresh_part()
+        async with self.opened(2, part) as (store, other), self.opened() as (stranger,):
+            one, two, three = fresh_run(), fresh_run(), fresh_run()
+            assert await store.scan([one]) == {}
+            keys = [CellKey(run, "n", tag, 1, CellKind.OUTCOME) for run in (one, two) for tag in ODD_TAGS]
+            keys += [CellKey(one, "run", "", 1, kind) for kind in CellKind]
+            keys += [CellKey(one, "n", "", 2, CellKind.OUTCOME), key(two, "m:open"), key(three, "n")]
+            cells = {cell_key: b"%d" % i for i, cell_key in enumerate(keys)}
+            await store.commit([Cell(*item) for item in cells.items()], due=[Due(DueKey(one, "n", ""), 1.0, 0, b"")])
+            await stranger.commit([Cell(key(one, "another's"), b"")])
+            ours = {cell_key: value for cell_key, value in cells.items() if cell_key.run == one}
+            assert await other.scan([one]) == ours
+            found = await other.scan([two, one, fresh_run(), two])
+            assert found == {cell_key: value for cell_key, value in cells.items() if cell_key.run != three}
+            assert all(isinstance(cell_key.kind, CellKind) for cell_key in found)
+
+    async def test_a_run_with_thousands_of_cells_is_found_whole(self) -> None:
+        async with self.opened() as (store,):
+            run, neighbours = fresh_run(), [fresh_run() for _ in range(20)]
+            cells = {CellKey(run, f"n{i % 7}", str(i), 1 + i % 2, CellKind.TOKEN): b"%d" % i for i in range(3000)}
+            await store.commit([Cell(key(neighbour, "n"), b"") for neighbour in neighbours])
+            await store.commit([Cell(*item) for item in cells.items()])
+            assert await store.scan([run]) == cells
+
+    async def test_a_commit_is_seen_whole_or_not_at_all(self) -> None:
+        async with self.opened(2) as (store, other):
+            run, seen = fresh_run(), list[int]()
+            commits = [[Cell(key(run, f"n{i}", str(n)), b"") for i in range(100)] for n in range(20)]
+
+            async def write() -> None:
+                for cells in commits:
+                    await store.commit(cells)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(write)
+                while not seen or seen[-1] < 2000:
+                    seen.append(len(await other.scan([run])))
+                    await checkpoint()
+            assert {n % 100 for n in seen} == {0}
+            assert seen == sorted(seen)
 
     async def test_thousands_of_cells_in_one_commit(self) -> None:
         async with self.opened() as (store,):

@@ -49,6 +49,16 @@ class TransportContract(GroupContract):
             async with stage.bus.consume("events", group.name) as member:
                 assert await collect(member, 3000, limit=500) == set(bodies)
 
+    async def test_a_colon_in_a_name_is_a_letter_like_others(self) -> None:
+        async with self.stage() as stage:
+            group = await stage.events("g", stage.event("x:item:entry", "*"), stage.event("run", "notice"))
+            nodes = ["x:item:entry", "x:item:exit", "x:item", "x", "x:item:entry"]
+            await stage.bus.publish([Message(stage.event(node), b"%d" % i) for i, node in enumerate(nodes)])
+            await stage.bus.publish([Message(stage.event("run", "notice"), b"notice")])
+            await stage.bus.publish([Message(stage.event("run", "started"), b"started")])
+            async with stage.bus.consume("events", group.name) as member:
+                assert await collect(member, 3) == {b"0", b"4", b"notice"}
+
     async def test_publishing_nothing_is_harmless(self) -> None:
         async with self.stage() as stage:
             await stage.bus.publish([])

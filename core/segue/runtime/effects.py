@@ -1,0 +1,154 @@
+"""What the machine's effects mean to a participant: what is recorded, published, called, or waited for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from segue.machine.facts import (
+    AnyFact,
+    Await,
+    Choose,
+    Effect,
+    Fact,
+    Invoke,
+    Key,
+    Listen,
+    Record,
+    Repeat,
+    Sleep,
+)
+from segue.plan.graph import EXIT
+from segue.ports.store import DueKey, Join
+from segue.runtime.view import View
+from segue.runtime.work import Job, News, fitting, make_event, mark
+from segue.wire import envelope
+
+if TYPE_CHECKING:
+    from segue.runtime.turn import Turn
+
+
+class Effects:
+    """Carries out effects in a turn.
+
+    Args:
+        turn: The turn.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._host = turn.host
+        self._draft = turn.draft
+
+    def act(self, view: View, effect: Effect, redrive: int) -> News | None:
+        """Carry out one effect of the machine in a run without notices; what was decided is heard next."""
+        if isinstance(effect, Invoke | Record) and self._elsewhere(view, effect):
+            return None
+        match effect:
+            case Await(key):
+                self._await(view, key)
+            case Invoke():
+                return self._invoke(view, effect, redrive)
+            case Record(Fact() as fact):
+                return self.decided(view, fact, redrive)
+            case Repeat(key, revision):
+                return self._repeat(view, key, revision, redrive)
+            case Choose(facts):
+                self.choose(view, facts)
+            case Sleep() | Listen():
+                self._draft.naps.append((view.run, effect))
+        return None
+
+    def choose(self, view: View, facts: tuple[AnyFact, ...]) -> None:
+        """Facts that count only once they are recorded."""
+        for fact in facts:
+            self._turn.choices.append(self.news(view, fact))
+
+    def news(self, view: View, fact: AnyFact) -> News:
+        """A fact that is decided here, with its event."""
+        event = make_event(view.run, fact, self._host.source, self._draft.now)
+        raw = envelope.encode(event)
+        if len(raw) > self._host.max_event and isinstance(fact, Fact):
+            fact = fitting(fact, len(raw))
+            event = make_event(view.run, fact, self._host.source, self._draft.now)
+            raw = envelope.encode(event)
+        tickets = view.tickets(fact.key) if isinstance(fact, Fact) else ()
+        return News(view.run, fact, event, raw, tickets)
+
+    def decided(self, view: View, fact: Fact, redrive: int) -> News:
+        """Record a decision, publish it if somebody hears it, and close the run with its exit."""
+        run = view.run
+        news = self.news(view, fact)
+        news.recorded = True
+        news.redrive = redrive
+        self._draft.keep(news)
+        self._draft.forget(run, fact)
+        if self.said(view, fact):
+            self._draft.publish(news)
+        if fact.key.node == EXIT:
+            self._draft.ended.append((run, news.event, news.raw))
+            self._draft.after.append(DueKey(run.id, EXIT, ""))
+        return news
+
+    def said(self, view: View, fact: Fact) -> bool:
+        """Whether a decision is published.
+
+        What is cancelled because its scope is stopped always is: an observer cannot derive it, since it does not know
+        what had begun by then.
+        """
+        if view.noticed and fact.outcome.kind == "cancelled":
+            return True
+        return fact.key.node in self._host.role.emits(view.run.plan, view.run.mode)
+
+    def _invoke(self, view: View, effect: Invoke, redrive: int) -> News | None:
+        key, revision, args = effect
+        job = Job(view.run, key, revision, args, view.inputs(key), view.tickets(key))
+        refusal = self._host.role.refuses(self._turn, job)
+        if refusal is not None:
+            return self.decided(view, Fact(key, refusal, revision), redrive)
+        job.redrive = redrive
+        if key in view.parked:
+            return None
+        if view.run.plan.index.nodes[key.node].kind == "flow":
+            self._draft.park(job, self._draft.now.timestamp() + self._host.overdue.lease)
+        self._draft.job(job)
+        return None
+
+    def _elsewhere(self, view: View, effect: Invoke | Record) -> bool:
+        """Whether a join that reads as complete is decided by the replica whose commit completed it."""
+        if isinstance(effect, Invoke):
+            key, revision = effect.key, effect.revision
+        else:
+            key, revision = effect.fact.key, effect.fact.revision
+        index = view.run.plan.index
+        ups = index.ups[key.node]
+        if len(ups) < 2 or not self._turn.counted or index.nodes[key.node].kind in ("entry", "close", "settle"):
+            return False
+        brought = [news.cell for up in ups if (news := view.news.get(Key(up, key.tag)))]
+        mine = Join(view.run.id, key.node, key.tag, revision) in self._turn.complete
+        return bool(brought) and not mine and self._turn.counted.issuperset(brought)
+
+    def _await(self, view: View, key: Key) -> None:
+        """An incomplete join: record those of its inputs that this turn brought."""
+        for up in view.run.plan.index.ups[key.node]:
+            item = view.news.get(Key(up, key.tag))
+            if item is not None and not item.recorded:
+                self._draft.keep(item)
+
+    def _repeat(self, view: View, key: Key, revision: int, redrive: int) -> News | None:
+        """Something decided before is touched again: publish it again, once per redrive and process."""
+        known = view.known.get(key)
+        if known is None or mark(view.run.cell(key, revision), redrive) in self._host.seen:
+            return None
+        event, raw = known
+        if redrive:
+            event = msgspec.structs.replace(event, redrive=redrive)
+            raw = envelope.encode(event)
+        news = self._turn.news(view.run, event, raw, view.tickets(key))
+        if news is None:
+            return None
+        news.recorded = True
+        if key.node in self._host.role.emits(view.run.plan, view.run.mode):
+            self._draft.publish(news)
+        return news

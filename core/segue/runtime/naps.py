@@ -1,0 +1,119 @@
+"""Nodes that wait for time or for a signal (R8): they have a due row, a mark that says that they wait, or both.
+
+A signal and its wait look for each other: the signal is recorded first and then asks who waits, the wait is marked
+first and then asks what came before. Whoever of them is second finds the other, so an early signal is not lost.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from segue.machine.facts import Await, Effect, Key, Listen, Signal, Sleep
+from segue.machine.step import decide, inputs
+from segue.plan.graph import EXIT
+from segue.ports.store import CellKind, Due
+from segue.runtime.draft import waiter, waiting
+from segue.runtime.view import View
+from segue.runtime.work import News, RunRef
+from segue.wire import envelope
+from segue.wire.envelope import Call
+from segue.wire.said import fact_of
+
+if TYPE_CHECKING:
+    from segue.runtime.turn import Turn
+
+
+class Naps:
+    """The waiting nodes of a turn.
+
+    Args:
+        turn: The turn.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._host = turn.host
+        self._draft = turn.draft
+
+    async def begin(self) -> None:
+        """Mark those that begin to wait, unless they did so before, and find signals that came too early for them."""
+        naps, self._draft.naps = self._draft.naps, []
+        if not naps:
+            return
+        marks = [run.mark(nap.key.node, nap.key.tag, nap.revision, CellKind.WAITING) for run, nap in naps]
+        there = await self._host.insist(partial(self._host.store.load, marks))
+        begun = [nap for nap, cell in zip(naps, marks, strict=True) if cell not in there]
+        for run, nap in begun:
+            self._draft.nap(run, nap)
+        if not begun:
+            return
+        await self._turn.commit()
+        listening = {
+            run.place(Signal(nap.name, nap.slot, None)): (run, nap) for run, nap in begun if isinstance(nap, Listen)
+        }
+        if listening:
+            kept = await self._host.insist(partial(self._host.store.load, list(listening)))
+            for cell, raw in kept.items():
+                run, nap = listening[cell]
+                await self._look(self._turn.view(run), nap.key, nap.revision, signal=_signal(raw))
+
+    async def signalled(self, news: News) -> None:
+        """A signal has been recorded: who waits for it?"""
+        assert isinstance(news.fact, Signal)
+        listen = Listen(Key(""), 0, news.fact.name, news.fact.slot, 0.0)
+        cell = waiting(news.run, listen)
+        found = await self._host.insist(partial(self._host.store.load, [cell]))
+        if cell in found:
+            key, revision = waiter(found[cell])
+            await self._look(self._turn.view(news.run), key, revision, signal=news.fact)
+
+    async def fired(self, row: Due, run: RunRef, call: Call) -> None:
+        """The time of a waiting node has come."""
+        view = self._turn.view(run)
+        key = Key(call.node, call.tag)
+        effect = await self._look(view, key, call.revision, due=True)
+        if effect is None or not isinstance(effect, Await) or await self._over(view):
+            self._draft.after.append(row.key)
+
+    async def _over(self, view: View) -> bool:
+        end = view.run.cell(Key(EXIT))
+        return end in await self._host.insist(partial(self._host.store.load, [end]))
+
+    async def _look(
+        self, view: View, key: Key, revision: int, signal: Signal | None = None, due: bool = False
+    ) -> Effect | None:
+        """Decide a waiting node, and carry the decision out; None if it does not wait any more."""
+        await self._turn.loads.notices([view])
+        if view.noticed:
+            state = (await self._turn.whole.read(view)).state
+        else:
+            await self._turn.loads.places(view, lambda: [key, *inputs(view.run.plan, view.state, key)])
+            state = view.state
+        if signal is not None:
+            state = msgspec.structs.replace(state, signals={**state.signals, (signal.name, signal.slot): signal.value})
+        effect = decide(view.run.plan, state, key, due)
+        if effect_revision(effect) != revision:
+            return None
+        if not isinstance(effect, Await | Sleep | Listen):
+            item = self._turn.effects.act(view, effect, 0)
+            if item is not None:
+                self._turn.later.append(item)
+        return effect
+
+
+def effect_revision(effect: Effect) -> int:
+    """The revision of the place that an effect is about."""
+    fact = getattr(effect, "fact", None)
+    if fact is not None:
+        return int(fact.revision)
+    facts = getattr(effect, "facts", None)
+    return int(facts[-1].revision if facts else effect.revision)  # type: ignore[union-attr]
+
+
+def _signal(raw: bytes) -> Signal:
+    fact = fact_of(envelope.decode(raw))
+    assert isinstance(fact, Signal)
+    return fact

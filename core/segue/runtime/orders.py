@@ -1,0 +1,114 @@
+"""Requests that change a live run: signals, cancel, pause, resume, retry. What is granted becomes a fact of the run."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from segue.errors import InvalidInput
+from segue.machine import orders
+from segue.machine.facts import AnyFact, Key, Pause, Reset, Signal
+from segue.plan.graph import ENTRY, EXIT
+from segue.plan.projection import COORDINATOR, Mode
+from segue.ports.store import CellKey, CellKind
+from segue.runtime.ids import check_run_id
+from segue.runtime.view import View
+from segue.runtime.work import Asked
+from segue.wire import envelope
+from segue.wire.requests import Cancel, Done, Hold, Refused, Reply, Retry, Send
+
+if TYPE_CHECKING:
+    from segue.runtime.participant import Participant
+    from segue.runtime.turn import Turn
+
+LONGEST_SLOT = 256
+
+
+class Orders:
+    """Grants requests on behalf of a participant.
+
+    Args:
+        host: The participant.
+    """
+
+    def __init__(self, host: Participant) -> None:
+        self._host = host
+
+    async def read(self, turn: Turn, asked: list[Asked]) -> None:
+        """Turn requests into choices; each has its reply when the turn ends."""
+        for item in asked:
+            item.replies[item.place] = await self._grant(turn, item.request)
+
+    async def _grant(self, turn: Turn, request: Send | Cancel | Retry | Hold) -> Reply:
+        try:
+            view = await self._view(turn, check_run_id(request.run))
+        except InvalidInput as error:
+            return Refused(error.message, error.hint)
+        if view is None:
+            return Refused(f"run {request.run} is not known here")
+        try:
+            found = await self._decide(turn, view, request)
+        except InvalidInput as error:
+            return Refused(error.message, error.hint)
+        if isinstance(found, str):
+            return Done(False, found)
+        turn.effects.choose(view, (found,))
+        if isinstance(found, Reset):
+            turn.whole.reopen(view)
+        return Done(True)
+
+    async def _view(self, turn: Turn, run: str) -> View | None:
+        """The run, if it was accepted here."""
+        mode: Mode = "orchestrated" if self._host.name == COORDINATOR else "choreographed"
+        known = turn.views.get(run)
+        if known is not None:
+            return known
+        entry = Key(ENTRY)
+        found = await self._host.insist(partial(self._host.store.load, [_entry(run)]))
+        raw = found.get(_entry(run))
+        if raw is None:
+            return None
+        try:
+            ref = await self._host.reader.run_of(envelope.decode(raw), mode)
+        except LookupError:
+            return None
+        view = turn.view(ref)
+        return view if entry.node in view.mine else None
+
+    async def _decide(self, turn: Turn, view: View, request: Send | Cancel | Retry | Hold) -> AnyFact | str:
+        seen = await turn.whole.read(view)
+        state, plan = seen.state, view.run.plan
+        if isinstance(request, Cancel):
+            return orders.cancel(plan, state)
+        if isinstance(request, Retry):
+            if request.revision and request.revision < state.revision:
+                return "the run has been retried"
+            return orders.retry(plan, state, request.nodes, view.mine)
+        if isinstance(request, Hold):
+            number = max((fact.number for fact in seen.facts if isinstance(fact, Pause)), default=0)
+            return orders.hold(state, number, request.paused)
+        if (
+            len(request.slot) > LONGEST_SLOT
+            or not f"{request.slot}{request.id}".isprintable()
+            or len(request.id) > LONGEST_SLOT
+        ):
+            raise InvalidInput(f"slots and ids of signals have up to {LONGEST_SLOT} characters that can be printed")
+        place = (request.name, request.slot)
+        before = next((fact for fact in seen.facts if isinstance(fact, Signal) and fact[:2] == place), None)
+        if before is not None and request.id and before.id == request.id:
+            return before  # sent again because the answer was lost
+        if Key(EXIT) in state.outcomes:
+            return "the run has ended"
+        if before is not None:
+            return "a signal was there before, and the first one counts"
+        try:
+            value = msgspec.json.decode(request.value)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidInput(f"the value of signal {request.name!r} is broken: {error}") from None
+        return Signal(request.name, request.slot, value, request.id)
+
+
+def _entry(run: str) -> CellKey:
+    return CellKey(run, ENTRY, "", 1, CellKind.OUTCOME)

@@ -1,0 +1,78 @@
+"""What people do to a run of a simulation: cancel it, hold it for a while, retry it when it has ended."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from segue.testing.sim.log import Said
+from segue.wire.requests import Cancel, Hold, Retry
+
+if TYPE_CHECKING:
+    from segue.testing.sim.world import World
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What is asked of a run, and when, in virtual seconds.
+
+    Attributes:
+        cancel: When it is cancelled.
+        hold: From when to when it is held.
+        retries: How often it is retried after it has ended.
+        chosen: Nodes that are run again with the first retry, whatever came of them.
+    """
+
+    cancel: float | None = None
+    hold: tuple[float, float] | None = None
+    retries: int = 0
+    chosen: tuple[str, ...] = ()
+
+    @classmethod
+    def draw(cls, rng: random.Random, retries: int = 2) -> Orders:
+        """Some of it, at times when much happens."""
+        cancel = rng.choice((0.02, 0.1, 1.0, 30.0)) * rng.random() if rng.random() < 0.5 else None
+        begin = rng.choice((0.02, 0.1, 1.0)) * rng.random()
+        hold = (begin, begin + rng.choice((0.1, 10.0, 1000.0)) * rng.random()) if rng.random() < 0.3 else None
+        return cls(cancel, hold, rng.randint(0, retries))
+
+
+class Person:
+    """Gives the orders.
+
+    Args:
+        world: The simulation.
+        flow: The run's flow.
+        run: The run.
+        orders: What to ask.
+    """
+
+    def __init__(self, world: World, flow: str, run: str, orders: Orders) -> None:
+        self._world = world
+        self._flow = flow
+        self._run = run
+        self._orders = orders
+        self._left = orders.retries
+        self._ended: set[int] = set()
+        world.log.listeners.append(self._heard)
+
+    def begin(self) -> None:
+        """The run was accepted."""
+        ask, orders = self._world.clients.ask, self._orders
+        if orders.cancel is not None:
+            ask(self._flow, Cancel(self._run), orders.cancel)
+        if orders.hold is not None:
+            begin, end = orders.hold
+            ask(
+                self._flow, Hold(self._run, True), begin, lambda _: ask(self._flow, Hold(self._run, False), end - begin)
+            )
+
+    def _heard(self, said: Said) -> None:
+        event = said.event
+        if event.run != self._run or event.kind != "ended" or event.revision in self._ended or not self._left:
+            return
+        self._ended.add(event.revision)
+        chosen = self._orders.chosen if self._left == self._orders.retries else ()
+        self._left -= 1
+        self._world.clients.ask(self._flow, Retry(self._run, chosen), 100.0 * self._world.dice.rng.random() ** 3)

@@ -1,0 +1,88 @@
+"""The story of one run of a simulation, as the invariants want it told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from segue.machine.facts import Fact, Key, Outcome, Reason, Reset, Stop
+from segue.plan.names import EXIT
+from segue.plan.projection import COORDINATOR
+from segue.ports.store import CellKind
+from segue.testing.sim.log import Log, Said
+from segue.testing.story import End, Place, Story
+from segue.wire import envelope
+
+if TYPE_CHECKING:
+    from segue.testing.sim.world import World
+
+
+def tell(world: World, run: str) -> Story:
+    """The story of a run.
+
+    Args:
+        world: The simulation, when everything has happened.
+        run: The run's id.
+    """
+    log = world.log
+    plan = world.plan_of(run)
+    orchestrated = log.modes[run] == "orchestrated"
+    story = Story({})
+    for (part, cell), raw in log.cells.items():
+        if cell.run != run or cell.kind != CellKind.OUTCOME:
+            continue
+        place, outcome = _outcome(log, raw)
+        node = plan.index.nodes[place[0].node]
+        if part == (COORDINATOR if orchestrated else node.owner):
+            story.outcomes[place] = outcome
+        if part == node.owner and node.kind == "step" and log.attempts[cell]:
+            story.completed_at_service[place] = outcome
+        story.copies.append((*place, outcome))
+    undone: dict[Place, int] = {}
+    for number, effect in enumerate(log.effects):
+        if effect.cell.run != run:
+            continue
+        place = Key(effect.cell.node, effect.cell.tag), effect.cell.revision
+        if effect.undo:
+            undone.setdefault(place, number)
+        else:
+            story.calls.append((*place, effect.args))
+    story.executions = Counter((key, revision) for key, revision, _ in story.calls)
+    story.undos = list(undone)
+    story.signals = {place: list(values) for place, values in log.signals.items()}
+    _said(story, [said for said in log.said if said.event.run == run], log, run, list(undone.values()))
+    story.open = [text.replace(run, "run") for text in world.due() if run in text]
+    return story
+
+
+def _outcome(log: Log, raw: bytes) -> tuple[Place, Outcome]:
+    _, fact = log.read(raw)
+    assert isinstance(fact, Fact), "an outcome's cell holds an outcome"
+    return (fact.key, fact.revision), fact.outcome
+
+
+def _said(story: Story, said: list[Said], log: Log, run: str, undone: list[int]) -> None:
+    resets: dict[int, tuple[Key, ...]] = {}
+    stops: dict[tuple[str, str, int], Reason] = {}
+    for item in said:
+        match item.fact:
+            case Fact(key, outcome, revision):
+                story.copies.append((key, revision, outcome))
+                if key.node == EXIT:
+                    _ended(story, item, outcome, log, undone)
+            case Stop(scope, tag, revision, reason):
+                stops.setdefault((scope, tag, revision), reason)
+            case Reset(revision, seeds):
+                resets.setdefault(revision, seeds)
+    story.stops = stops
+    story.resets = [resets[number] for number in sorted(resets)]
+
+
+def _ended(story: Story, said: Said, outcome: Outcome, log: Log, undone: list[int]) -> None:
+    """An end was announced, perhaps again."""
+    revision, status, causes = said.event.revision, envelope.decode_ended(said.event).status, outcome.causes
+    if any((end.revision, end.status, end.causes) == (revision, status, causes) for end in story.ends):
+        return
+    calls = sum(effect.cell.run == said.event.run and not effect.undo for effect in log.effects[: said.effects])
+    undos = sum(number < said.effects for number in undone)
+    story.ends.append(End(revision, status, causes, calls, undos))

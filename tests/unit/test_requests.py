@@ -1,0 +1,88 @@
+"""Requests and replies between clients and participants."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from segue.errors import InvalidInput
+from segue.wire.envelope import Parent
+from segue.wire.requests import (
+    Accepted,
+    Answer,
+    Ask,
+    Cancel,
+    Done,
+    Find,
+    Found,
+    Hold,
+    Refused,
+    Reply,
+    Request,
+    Retry,
+    Send,
+    Start,
+    decode_replies,
+    decode_requests,
+    encode,
+)
+
+RUN = "0195517aa8b07c4d9e6f1a2b3c4d5e6f"
+PARENT = Parent(RUN, "buy", "order", "p1", "choreographed", "3.0", 2, "c-9", 4)
+
+REQUESTS: list[Request] = [
+    Start("pay", RUN, msgspec.Raw(b'{"n":1}')),
+    Start("pay", RUN, msgspec.Raw(b"{}"), "4711", "p1", "choreographed", "00-1-2-01", PARENT),
+    Find("pay", "4711"),
+    Ask(RUN),
+    Send(RUN, "approval"),
+    Send(RUN, "approval", msgspec.Raw(b'{"by":"Zo\xc3\xab"}'), "order 47/11", "s-1"),
+    Cancel(RUN),
+    Cancel(RUN, "deadline"),
+    Retry(RUN),
+    Retry(RUN, ("charge", "ship")),
+    Hold(RUN, True),
+    Hold(RUN, False),
+]
+REPLIES: list[Reply] = [
+    Accepted(RUN, "orchestrated"),
+    Accepted(RUN, "choreographed", True),
+    Found(""),
+    Answer(False),
+    Answer(True, msgspec.Raw(b'{"id":"x"}')),
+    Done(True),
+    Done(False, "it is held already"),
+    Refused("no such run"),
+    Refused("busy", "try again", True),
+]
+
+
+def test_all_requests_come_back_as_they_went() -> None:
+    assert decode_requests(encode(REQUESTS)) == REQUESTS
+    assert {type(request) for request in REQUESTS} == set(Request.__args__)
+
+
+def test_all_replies_come_back_as_they_went() -> None:
+    assert decode_replies(encode(REPLIES)) == REPLIES
+    assert {type(reply) for reply in REPLIES} == set(Reply.__args__)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"7",
+        b"[7]",
+        b"[{}]",
+        b'[{"type":"explode","run":"x"}]',
+        b'[{"type":"ask","run":"\xff"}]',
+        b'[{"type":"hold","run":"x"}]',
+        b'[{"type":"cancel","run":"x","reason":"boredom"}]',
+        b"[" * 100_000 + b"]" * 100_000,
+    ],
+)
+def test_what_is_no_list_of_messages_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidInput, match="not a list of requests"):
+        decode_requests(body)
+    with pytest.raises(InvalidInput, match="not a list of replies"):
+        decode_replies(body)
