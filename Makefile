@@ -37,7 +37,7 @@ bench: $(READY) ## measure both modes
 	@$(PY) benchmarks/bench.py $(ARGS)
 
 soak: $(READY) ## search for failures at random for SOAK_SECONDS (300)
-	@SEGUE_SOAK_SECONDS=$(SOAK_SECONDS) $(PY) -m pytest -q $(ARGS)
+	@$(PY) -m segue.testing.soak --seconds $(SOAK_SECONDS) --keep tests/property/seeds.txt $(ARGS)
 
 clean: ## remove .venv, caches and the state of the demo
 	@rm -rf .venv .segue .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from segue.testing.world import World, run_everywhere
+from segue.testing import World, run_everywhere
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPTS = {

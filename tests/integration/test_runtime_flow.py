@@ -7,7 +7,7 @@ import pytest
 from orders import Order, app, place_order
 
 from segue import App, Service, after, either, flow, otherwise, when
-from segue.testing.world import run_everywhere
+from segue.testing import run_everywhere
 
 calc = Service("calc")
 desk = Service("desk")

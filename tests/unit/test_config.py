@@ -103,7 +103,7 @@ class TestLayers:
         assert "segue.toml:2 and segue.toml:4" in message
 
     def test_other_variables_are_left_alone(self, tmp_path: Path) -> None:
-        assert loaded(tmp_path, "", {"SEGUE_SOAK_SECONDS": "9", "PATH": "/bin", "SEGUEX": "1"}).origins == {}
+        assert loaded(tmp_path, "", {"SEGUE_DEBUG": "1", "PATH": "/bin", "SEGUEX": "1"}).origins == {}
 
     def test_the_process_environment_and_folder_are_the_default(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -43,7 +43,7 @@ from segue.plan.projection import Mode
 __all__ = ["FILE", "Config", "FlowConfig", "ServiceConfig", "TraceConfig", "duration", "load", "rows", "set_mode"]
 
 FILE = "segue.toml"
-ELSEWHERE = frozenset({"SEGUE_CONFIG", "SEGUE_DEBUG", "SEGUE_SOAK_SECONDS"})
+ELSEWHERE = frozenset({"SEGUE_CONFIG", "SEGUE_DEBUG"})
 """Variables that are no settings: where the file is, whether tracebacks are shown, and how long soak tests run."""
 
 

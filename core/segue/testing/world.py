@@ -16,24 +16,17 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import anyio
-import msgspec
 
 from segue import compose
 from segue.config import Config
-from segue.machine.facts import Key, Outcome
 from segue.model.app import App
 from segue.model.flow import Flow
-from segue.plan.graph import EXIT
-from segue.plan.projection import MODES, Mode
+from segue.plan.projection import Mode
 from segue.runtime import client as clients
 from segue.runtime import deploy
 from segue.runtime.client import Client, RunHandle
-from segue.runtime.input import bind
 from segue.runtime.serving import Wiring
 from segue.runtime.where import RunView, where
-from segue.testing import reference
-from segue.testing.behaviours import Sent
-from segue.wire.envelope import Ended
 
 R = TypeVar("R")
 _numbers = count(1)
@@ -122,97 +115,3 @@ class World:
                         return view
                 await anyio.sleep(0.01)
         return await where(self._journal, text)
-
-
-class Difference(AssertionError):
-    """A run came to something else in another mode or order of delivery, or than the rules say."""
-
-
-class Everywhere(msgspec.Struct, frozen=True):
-    """What a run came to, the same everywhere.
-
-    Attributes:
-        ended: How it ended.
-        states: State of every node.
-        runs: How many executions were compared.
-    """
-
-    ended: Ended
-    states: dict[str, str]
-    runs: int
-
-    @property
-    def value(self) -> Any:
-        """The run's value, as JSON builtins."""
-        return msgspec.json.decode(self.ended.value)
-
-
-async def run_everywhere(
-    app: App, flow: Flow[..., Any], *args: Any, seeds: tuple[int | None, ...] = (None, 1, 2), timeout: float = 30.0
-) -> Everywhere:
-    """Run a flow in both modes, in order and shaken, and compare all with each other and with an independent evaluator.
-
-    The flow's steps must give the same results for the same inputs.
-
-    Args:
-        app: Flows, and all services that they call.
-        flow: The flow.
-        *args: Its input.
-        seeds: Orders of delivery; None is undisturbed.
-        timeout: Seconds for one run.
-
-    Raises:
-        Difference: Two executions differ, or one differs from the rules.
-    """
-    found: Everywhere | None = None
-    for mode in MODES:
-        for seed in seeds:
-            async with World(app, mode=mode, seed=seed) as world:
-                run = await world.start(flow, *args)
-                ended = await run.outcome(timeout)
-                view = await world.where(run.id)
-            place = f"{mode}, seed {seed}"
-            states: dict[str, str] = {node.node: node.state for node in view.nodes}
-            _compare_with_rules(flow, args, ended, view, place)
-            if found is None:
-                found = Everywhere(ended, states, 0)
-            elif (ended, states) != (found.ended, found.states):
-                raise Difference(f"{place}: {ended} {states}\nbefore: {found.ended} {found.states}")
-            found = msgspec.structs.replace(found, runs=found.runs + 1)
-    assert found is not None, "no seeds were given"
-    return found
-
-
-def _compare_with_rules(flow: Flow[..., Any], args: tuple[Any, ...], ended: Ended, view: RunView, place: str) -> None:
-    """Take what the steps returned as given; everything else must follow from the rules."""
-    plan = flow.plan
-    ruled = reference.evaluate(plan, bind(flow, plan, args, {}), _Told(view, place))
-    for node in view.nodes:
-        expected = ruled.outcomes[Key(node.node, node.tag)]
-        if node.outcome != expected:
-            raise Difference(f"{place}: {node.node} is {node.outcome}, by the rules it is {expected}")
-    outcome = ruled.outcomes[Key(EXIT)]
-    status = "completed" if outcome.kind == "completed" else "failed"
-    if (ended.status, msgspec.json.decode(ended.value), ended.causes) != (status, outcome.value, outcome.causes):
-        raise Difference(f"{place}: the run ended {ended}, by the rules {outcome}")
-
-
-class _Told:
-    """The world as a run tells of it: what its steps returned; no signals."""
-
-    def __init__(self, view: RunView, place: str) -> None:
-        self._place = place
-        self._returned = {
-            Key(node.node, node.tag): node.outcome for node in view.nodes if node.kind == "step" and node.attempts
-        }
-
-    def __call__(self, key: Key, args: dict[str, Any], revision: int = 1) -> Outcome:
-        """What a step returned."""
-        outcome = self._returned.get(key)
-        if outcome is None:
-            raise Difference(f"{self._place}: by the rules {key.node!r} runs with {args}, but it did not")
-        return outcome
-
-    def signal(self, name: str, slot: str) -> Sent | None:
-        """Nobody sends any."""
-        return None

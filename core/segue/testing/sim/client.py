@@ -30,17 +30,26 @@ class Clients:
 
     Args:
         world: The simulation.
+
+    Attributes:
+        expected: How many are still to come.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.expected = 0
         self._tasks: list[Task] = []
 
     def ask(self, flow: str, request: Request, after: float = 0.0, then: Then | None = None) -> None:
         """Let a client ask the home of a flow's runs, after some seconds, until there is an answer."""
         task = Task(self._world, self._ask(self._world.home(flow), request), then or self._world.log.answers.append)
         self._tasks.append(task)
-        self._world.timeline.after(after, task.resume)
+        self.expected += 1
+        self._world.timeline.after(after, self._begin, task)
+
+    def _begin(self, task: Task) -> None:
+        self.expected -= 1
+        task.resume()
 
     def leave(self) -> None:
         """Give up whatever is under way."""

@@ -188,6 +188,12 @@ class Part:
             host = self._slots[slot] = SimHost(self._world, self, self._started)
         return host
 
+    @property
+    def working(self) -> list[str]:
+        """The calls that are running."""
+        hosts = [host for host in self._slots if host is not None]
+        return [f"{cell.run}/{cell.node}/{cell.tag}" for host in hosts for cell in host.running]
+
     def kill(self, host: SimHost) -> None:
         """Kill a process; another one starts in its place after a while."""
         host.kill()

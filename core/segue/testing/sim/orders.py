@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from segue.testing.sim.log import Said
-from segue.wire.requests import Cancel, Hold, Retry
+from segue.wire.requests import Cancel, Hold, Reply, Retry
 
 if TYPE_CHECKING:
     from segue.testing.sim.world import World
@@ -75,4 +75,10 @@ class Person:
         self._ended.add(event.revision)
         chosen = self._orders.chosen if self._left == self._orders.retries else ()
         self._left -= 1
-        self._world.clients.ask(self._flow, Retry(self._run, chosen), 100.0 * self._world.dice.rng.random() ** 3)
+        ask, dice = self._world.clients.ask, self._world.dice
+
+        def go_on(_: Reply) -> None:
+            if self._orders.hold is not None:  # it may have ended while it was held, and still is
+                ask(self._flow, Hold(self._run, False), dice.travel())
+
+        ask(self._flow, Retry(self._run, chosen), 100.0 * dice.rng.random() ** 3, go_on)

@@ -38,9 +38,6 @@ PATIENCE = 3600.0
 """Virtual seconds without anything new after which the guards have had their chance."""
 
 
-_NAPPING = ("sleep", "wait", "timer", "entry")
-
-
 class Deployed(NamedTuple):
     """A flow of the simulation."""
 
@@ -81,7 +78,7 @@ class World:
         self.clients = Clients(self)
         self.parts: dict[str, Part] = {}
         self.watchers: list[Callable[[str, CellKey], None]] = []
-        self._away = 0.0
+        self._away = self._hope = 0.0
         self._runs: dict[str, Plan] = {}
         self._deploy()
 
@@ -118,7 +115,7 @@ class World:
                 while timeline.step():
                     if log.wrong:
                         raise Violation("; ".join(log.wrong))
-                    if timeline.now - log.latest > PATIENCE and self._stuck():
+                    if timeline.now - log.latest > GUARD_LAST and self._stuck():
                         raise Violation(f"nothing happens any more: {self.pending()}")
                     if timeline.steps > STEPS:
                         raise Violation(f"this never ends: {self.pending()}")
@@ -129,9 +126,10 @@ class World:
         return log
 
     def pending(self) -> list[str]:
-        """What keeps the world going: due rows, and nodes of the runs that could be decided and are not."""
+        """What keeps the world going: calls, due rows, and nodes of the runs that could be decided and are not."""
+        calls = [f"{part.name}: running {name}" for part in self.parts.values() for name in part.working]
         ready = [f"{run}: undecided {name}" for run, plan in self._runs.items() for name in self._ready(run, plan)]
-        return [*self.due()[:10], *ready[:10]]
+        return [*calls[:10], *self.due()[:10], *ready[:10]]
 
     def due(self) -> list[str]:
         """The due rows that there are."""
@@ -149,16 +147,18 @@ class World:
         return [name for name in ups if name not in final and final.issuperset(ups[name])]
 
     def _stuck(self) -> bool:
-        """Whether nothing new can come: no faults any more, and nobody sleeps but guards and what is repeated."""
-        later = EPOCH + self.timeline.now + 2 * GUARD_LAST
-        rows = [row for part in self.parts.values() for row in part.rows.due.values()]
-        naps = {node.id for plan in self._runs.values() for node in plan.nodes if node.kind in _NAPPING}
-        if any(row.at > later or row.key.node in naps for row in rows):
+        """Whether nothing new can come: no calls, clients or faults, and nobody sleeps but what is repeated anyway."""
+        if self.clients.expected or any(part.working for part in self.parts.values()):
+            return False
+        now = self.timeline.now
+        rows = [row.at - EPOCH for part in self.parts.values() for row in part.rows.due.values()]
+        self._hope = max([at for at in rows if at > now + 2 * GUARD_LAST], default=self._hope)
+        if not rows or now - max(self.log.latest, self._hope) < PATIENCE:
             return False
         if self.dice.calm:
             return True
         self.dice.calm = True
-        self.log.latest = self.timeline.now
+        self._hope = now
         return False
 
     # What processes do.
