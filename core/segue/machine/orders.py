@@ -7,6 +7,7 @@ from segue.machine.facts import DEAD, Key, Pause, Reset, State, Stop
 from segue.machine.routes import Mine
 from segue.machine.undo import compensate
 from segue.plan.graph import ENTRY, EXIT, RUN, Plan
+from segue.plan.names import opening
 
 _GATES = ("entry", "exit", "open", "settle", "timer")
 
@@ -41,7 +42,7 @@ def retry(plan: Plan, state: State, chosen: tuple[str, ...], mine: Mine) -> Rese
     Args:
         plan: The run's plan.
         state: All that is known of the run.
-        chosen: Names of nodes to run again too; all their items and rounds.
+        chosen: Names of nodes to run again too; of those in a map or loop the whole construct is.
         mine: The nodes that are decided here, the run's gateways among them.
     """
     end = state.known(EXIT, "")
@@ -55,8 +56,15 @@ def retry(plan: Plan, state: State, chosen: tuple[str, ...], mine: Mine) -> Rese
     seeds = {Key(cause.node, cause.tag) for cause in end.causes if cause.node in plan.index.nodes}
     tokens, _ = compensate(plan, state, mine)
     seeds.update(key for token in tokens if token.key.node == ENTRY and token.scope == RUN for key in token.undone)
-    seeds.update(key for key in state.outcomes if key.node in chosen)
+    seeds.update(_place(plan, name) for name in chosen)
     seeds.discard(Key(ENTRY))
     seeds.add(Key(EXIT))
     ordered = sorted(seeds, key=lambda key: (plan.index.order[key.node], tags.path(key.tag)))
     return Reset(state.revision + 1, tuple(ordered))
+
+
+def _place(plan: Plan, name: str) -> Key:
+    """What is reset for a chosen node: a home does not know the items and rounds of maps and loops of others."""
+    index = plan.index
+    outer = [index.regions[scope].construct for scope in index.scopes[index.nodes[name].region] if index.depths[scope]]
+    return Key(opening(outer[-1]) if outer else name)

@@ -33,7 +33,7 @@ class Index:
         depths: How many indices the tags of a region's nodes have.
         scopes: The regions that a region lies in, itself first, the run last.
         undoable: Regions that have a node with an undo in them, at any depth.
-        uncaught: Nodes whose failure no attempt or race contains.
+        uncaught: Nodes whose failure no attempt, race or tolerant map contains.
         services: Owners of nodes, sorted.
         memo: What others derive from this plan and want to keep.
     """
@@ -170,6 +170,10 @@ class Index:
             if scope == RUN:
                 return False
             construct = self.constructs[self.regions[scope].construct]
-            if construct.kind == "race" or (construct.kind == "attempt" and scope in construct.bodies):
+            if (
+                construct.kind == "race"
+                or construct.tolerate
+                or (construct.kind == "attempt" and scope in construct.bodies)
+            ):
                 return True
         return False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from segue.machine.facts import Fact, Key, Listen, Sleep
+from segue.machine.facts import Fact, Listen, Sleep
 from segue.machine.step import joins
 from segue.plan.names import EXIT, TIMER, watching
 from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
 from segue.runtime.outbox import Outbox
-from segue.runtime.work import Job, Mark, News, RunRef, Ticket
+from segue.runtime.work import Job, Mark, News, RunRef, Ticket, said_again
 from segue.wire import envelope
 from segue.wire.envelope import Event
 
@@ -65,9 +65,9 @@ class Draft:
         self.cells[cell] = Cell(cell, value), None
 
     def publish(self, news: News) -> None:
-        """Publish the event of a fact."""
-        event = news.event
-        self.outbox.event(news.run.mode, event.flow, event.node, event.kind, news.raw)
+        """Publish the event of a fact, under its redrive."""
+        event, raw = said_again(news.event, news.raw, news.redrive)
+        self.outbox.event(news.run.mode, event.flow, event.node, event.kind, raw)
 
     def job(self, job: Job) -> None:
         """Make a call, unless it is under way here: then its deliveries wait for it too."""
@@ -110,10 +110,10 @@ class Draft:
     def nap(self, run: RunRef, effect: Sleep | Listen) -> None:
         """A node waits for time, or for a signal and perhaps time: give it a due row, and say that it waits."""
         key, revision = effect.key, effect.revision
-        self.mark(run.mark(key.node, key.tag, revision, CellKind.WAITING))
+        slot = effect.slot if isinstance(effect, Listen) else ""
+        self.mark(run.mark(key.node, key.tag, revision, CellKind.WAITING), slot.encode())
         at = self.now.timestamp()
         if isinstance(effect, Listen):
-            self.mark(waiting(run, effect), f"{key.node}/{key.tag}/{revision}".encode())
             if not effect.timeout:
                 return
             at += effect.timeout
@@ -139,14 +139,3 @@ class Draft:
             await ticket.consumer.retry([ticket.delivery], 1.0)
         for ticket, reason in self.broken:
             await ticket.consumer.discard([ticket.delivery], reason)
-
-
-def waiting(run: RunRef, effect: Listen) -> CellKey:
-    """Where a signal finds the node that waits for it."""
-    return run.mark(effect.name, effect.slot, 0, CellKind.WAITING)
-
-
-def waiter(value: bytes) -> tuple[Key, int]:
-    """The place, and its revision, that waits for a signal."""
-    node, tag, revision = value.decode().rsplit("/", 2)
-    return Key(node, tag), int(revision)

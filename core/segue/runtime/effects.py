@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from segue.machine.facts import (
     AnyFact,
     Await,
+    Cause,
     Choose,
     Effect,
     Fact,
     Invoke,
     Key,
     Listen,
+    Outcome,
     Record,
     Repeat,
     Sleep,
@@ -64,6 +64,11 @@ class Effects:
         """Facts that count only once they are recorded."""
         for fact in facts:
             self._turn.choices.append(self.news(view, fact))
+
+    def give_up(self, job: Job) -> None:
+        """Its service declares a call cancelled that was withdrawn and does not run."""
+        fact = Fact(job.key, Outcome("cancelled", causes=(Cause(*job.key),)), job.revision)
+        self.choose(self._turn.view(job.run), (fact,))
 
     def news(self, view: View, fact: AnyFact) -> News:
         """A fact that is decided here, with its event."""
@@ -141,14 +146,10 @@ class Effects:
         known = view.known.get(key)
         if known is None or mark(view.run.cell(key, revision), redrive) in self._host.seen:
             return None
-        event, raw = known
-        if redrive:
-            event = msgspec.structs.replace(event, redrive=redrive)
-            raw = envelope.encode(event)
-        news = self._turn.news(view.run, event, raw, view.tickets(key))
+        news = self._turn.news(view.run, *known, view.tickets(key))
         if news is None:
             return None
-        news.recorded = True
+        news.recorded, news.redrive = True, redrive
         if key.node in self._host.role.emits(view.run.plan, view.run.mode):
             self._draft.publish(news)
         return news

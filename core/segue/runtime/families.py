@@ -21,7 +21,7 @@ from segue.plan.graph import ENTRY
 from segue.plan.projection import holder
 from segue.ports.store import CellKey, CellKind
 from segue.runtime.ids import child_run_id, is_child
-from segue.runtime.work import Job, Returned, RunRef, make_event
+from segue.runtime.work import Job, Returned, RunRef, make_event, said_again
 from segue.wire import envelope, requests
 from segue.wire.envelope import Ended, Event, Parent
 from segue.wire.requests import Accepted, Cancel, Refused, Start
@@ -108,9 +108,8 @@ class Families:
         outcome = _outcome(parent, entry.flow, envelope.decode_ended(end))
         fact = Fact(Key(parent.node, parent.tag), outcome, parent.revision)
         event = _event(parent, fact, f"{self._host.source}/{end.run}", turn)
-        if end.redrive:
-            event = msgspec.structs.replace(event, redrive=end.redrive)
-        turn.draft.outbox.event(parent.mode, parent.flow, parent.node, event.kind, envelope.encode(event))
+        _, raw = said_again(event, envelope.encode(event), end.redrive)
+        turn.draft.outbox.event(parent.mode, parent.flow, parent.node, event.kind, raw)
 
     async def _parent_of(self, run: RunRef) -> Parent | None:
         if not is_child(run.id):

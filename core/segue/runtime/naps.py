@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from segue.machine.facts import Await, Effect, Key, Listen, Signal, Sleep
+from segue.machine.scopes import revision as place_revision
 from segue.machine.step import decide, inputs
 from segue.plan.graph import EXIT
 from segue.ports.store import CellKind, Due
-from segue.runtime.draft import waiter, waiting
 from segue.runtime.view import View
 from segue.runtime.work import News, RunRef
 from segue.wire import envelope
@@ -45,14 +45,12 @@ class Naps:
             return
         marks = [run.mark(nap.key.node, nap.key.tag, nap.revision, CellKind.WAITING) for run, nap in naps]
         there = await self._host.insist(partial(self._host.store.load, marks))
-        begun = [nap for nap, cell in zip(naps, marks, strict=True) if cell not in there]
-        for run, nap in begun:
-            self._draft.nap(run, nap)
-        if not begun:
-            return
+        for (run, nap), mark in zip(naps, marks, strict=True):
+            if mark not in there:
+                self._draft.nap(run, nap)
         await self._turn.commit()
         listening = {
-            run.place(Signal(nap.name, nap.slot, None)): (run, nap) for run, nap in begun if isinstance(nap, Listen)
+            run.place(Signal(nap.name, nap.slot, None)): (run, nap) for run, nap in naps if isinstance(nap, Listen)
         }
         if listening:
             kept = await self._host.insist(partial(self._host.store.load, list(listening)))
@@ -63,12 +61,12 @@ class Naps:
     async def signalled(self, news: News) -> None:
         """A signal has been recorded: who waits for it?"""
         assert isinstance(news.fact, Signal)
-        listen = Listen(Key(""), 0, news.fact.name, news.fact.slot, 0.0)
-        cell = waiting(news.run, listen)
-        found = await self._host.insist(partial(self._host.store.load, [cell]))
-        if cell in found:
-            key, revision = waiter(found[cell])
-            await self._look(self._turn.view(news.run), key, revision, signal=news.fact)
+        view = self._turn.view(news.run)
+        nodes = news.run.plan.index.nodes
+        for mark in (await self._turn.whole.read(view)).marks:
+            node = nodes.get(mark.node)
+            if mark.kind == CellKind.WAITING and node is not None and node.step == news.fact.name:
+                await self._look(view, Key(mark.node, mark.tag), mark.revision, signal=news.fact)
 
     async def fired(self, row: Due, run: RunRef, call: Call) -> None:
         """The time of a waiting node has come."""
@@ -94,23 +92,14 @@ class Naps:
             state = view.state
         if signal is not None:
             state = msgspec.structs.replace(state, signals={**state.signals, (signal.name, signal.slot): signal.value})
-        effect = decide(view.run.plan, state, key, due)
-        if effect_revision(effect) != revision:
+        if place_revision(view.run.plan, state.resets, key) != revision:
             return None
+        effect = decide(view.run.plan, state, key, due)
         if not isinstance(effect, Await | Sleep | Listen):
             item = self._turn.effects.act(view, effect, 0)
             if item is not None:
                 self._turn.later.append(item)
         return effect
-
-
-def effect_revision(effect: Effect) -> int:
-    """The revision of the place that an effect is about."""
-    fact = getattr(effect, "fact", None)
-    if fact is not None:
-        return int(fact.revision)
-    facts = getattr(effect, "facts", None)
-    return int(facts[-1].revision if facts else effect.revision)  # type: ignore[union-attr]
 
 
 def _signal(raw: bytes) -> Signal:

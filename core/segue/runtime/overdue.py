@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from segue.errors import InvalidInput, SegueError
-from segue.machine.facts import Cause, Fact, Outcome
+from segue.errors import InvalidInput, SegueError, TransportUnavailable
 from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.plan.projection import COORDINATOR, Mode
-from segue.ports.store import CellKey, CellKind, Due, DueKey
+from segue.ports.store import CellKey, CellKind, Due
 from segue.runtime.reader import withdrawn
 from segue.runtime.work import Job, News, Overdue, RunRef
 from segue.wire import envelope
@@ -152,6 +151,9 @@ class DueRows:
                     await turn.naps.fired(row, run, call)
                     continue
                 job = self._host.reader.job(call, run)
+            except TransportUnavailable as error:
+                log.warning("due row of run %s: %s; it comes again", row.key.run, error.message)
+                continue
             except (InvalidInput, LookupError) as error:
                 log.error("due row of run %s, node %s: %s", row.key.run, row.key.node, error)
                 continue
@@ -160,13 +162,12 @@ class DueRows:
                 continue
             (given_up if call.type == RETRY and await self._withdrawn(job) else jobs).append(job)
         for job in given_up:
-            fact = Fact(job.key, Outcome("cancelled", causes=(Cause(*job.key),)), job.revision)
-            turn.effects.choose(turn.view(job.run), (fact,))
+            turn.effects.give_up(job)
             turn.draft.after.append(job.row)
         if jobs:
             repeated = await self._host.reader.launch(turn, jobs)
-            turn.draft.after += [DueKey(item.run.id, item.cell.node, item.cell.tag) for item in repeated]
-            turn.draft.after += [job.row for job in jobs if job.undo and job.cell in {item.cell for item in repeated}]
+            there = {item.cell for item in repeated}
+            turn.draft.after += [job.row for job in jobs if job.cell in there]
             news += repeated
             self._starts(turn, jobs)
         return news
@@ -200,15 +201,18 @@ class DueRows:
             if raw is None:
                 turn.draft.after.append(row.key)  # bound, but never accepted
                 continue
-            event = msgspec.structs.replace(envelope.decode(raw), redrive=attempt)
+            event = envelope.decode(raw)
             try:
                 run: RunRef = await self._host.reader.run_of(event, mode)
+            except TransportUnavailable as error:
+                log.warning("the guard of run %s: %s; it comes again", row.key.run, error.message)
+                continue
             except LookupError as error:
                 log.error("run %s: %s", row.key.run, error)
                 continue
-            item = turn.news(run, event, envelope.encode(event))
+            item = turn.news(run, event, raw)
             if item is not None:
-                item.recorded = True
+                item.recorded, item.redrive = True, attempt
                 turn.draft.publish(item)
             if ended is not None or item is None:
                 turn.draft.after.append(row.key)  # recorded, but perhaps not published before a crash

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from segue.errors import InvalidInput
+from segue.errors import InvalidInput, TransportUnavailable
 from segue.machine.facts import Fact, Key
 from segue.plan.graph import Node
 from segue.ports.store import CellKey, CellKind
@@ -70,13 +70,20 @@ class Reader:
         for raw in parts:
             try:
                 if commands:
-                    job = await self._call(turn, envelope.decode_call(raw), ticket)
-                    jobs += [job] if job is not None else []
+                    call = envelope.decode_call(raw)
+                    jobs.append(self.job(call, await self.run_of(call, call.mode), (ticket,)))
                 elif (item := await self._event(turn, bytes(raw), ticket)) is not None:
                     news.append(item)
-            except (InvalidInput, LookupError) as error:
+            except (InvalidInput, LookupError, TransportUnavailable) as error:
                 trouble = error
         return trouble
+
+    def _withdraw(self, turn: Turn, job: Job, parked: bool) -> None:
+        """A call is not needed any more; if it neither runs nor has a due row for long, it is declared cancelled."""
+        turn.draft.mark(withdrawn(job))
+        self._host.role.withdraw(turn, job)
+        if job.redrive and not parked and job.cell not in self._host.running:
+            turn.effects.give_up(job)
 
     async def launch(self, turn: Turn, jobs: list[Job]) -> list[News]:
         """Make calls, except those whose result is recorded: it is published again."""
@@ -86,17 +93,15 @@ class Reader:
         for job in jobs:
             raw = found.get(job.cell)
             if raw is None:
-                if job.due or job.parking not in found:
+                parked = job.parking in found and not job.due
+                if job.withdrawn:
+                    self._withdraw(turn, job, parked)
+                elif not parked:
                     turn.draft.job(job)
                 continue
-            event = envelope.decode(raw)
-            if job.redrive:
-                # Another body, or the broker drops it as a repeat of the one that was lost.
-                event = msgspec.structs.replace(event, redrive=job.redrive)
-                raw = envelope.encode(event)
-            item = turn.news(job.run, event, raw, job.tickets)
+            item = turn.news(job.run, envelope.decode(raw), raw, job.tickets)
             if item is not None:
-                item.recorded = True
+                item.recorded, item.redrive = True, job.redrive
                 turn.draft.publish(item)
                 news.append(item)
         return news
@@ -117,7 +122,7 @@ class Reader:
         inputs = tuple(Place(*place) for place in call.inputs)
         job = Job(run, Key(call.node, call.tag), call.revision, args, inputs, tickets)
         job.redrive = call.redrive
-        job.undo = call.undo
+        job.undo, job.withdrawn = call.undo, call.withdraw
         return job
 
     def _executes(self, node: Node) -> bool:
@@ -133,14 +138,6 @@ class Reader:
         if plan is None:
             raise LookupError(f"plan {message.plan} of flow {message.flow} is not in the registry")
         return RunRef(message.run, plan, "choreographed" if mode == "choreographed" else "orchestrated", message.key)
-
-    async def _call(self, turn: Turn, call: Call, ticket: Ticket) -> Job | None:
-        job = self.job(call, await self.run_of(call, call.mode), (ticket,))
-        if not call.withdraw:
-            return job
-        turn.draft.mark(withdrawn(job))
-        self._host.role.withdraw(turn, job)
-        return None
 
     async def _event(self, turn: Turn, raw: bytes, ticket: Ticket) -> News | None:
         event = envelope.decode(raw)

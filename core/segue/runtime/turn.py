@@ -31,14 +31,25 @@ from segue.machine.facts import Await, Fact, Key, Signal
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, size, slots
 from segue.plan.graph import ENTRY, EXIT
 from segue.plan.names import opening
-from segue.ports.store import CellKey, Join
+from segue.ports.store import Cell, CellKey, Join
 from segue.runtime.draft import Draft
 from segue.runtime.effects import Effects
 from segue.runtime.loading import Loader
 from segue.runtime.naps import Naps
 from segue.runtime.view import View
 from segue.runtime.whole import Whole
-from segue.runtime.work import Arrived, Asked, Input, News, Overdue, Returned, RunRef, Starting, Tickets, result_event
+from segue.runtime.work import (
+    Arrived,
+    Asked,
+    Input,
+    News,
+    Overdue,
+    Returned,
+    RunRef,
+    Starting,
+    Tickets,
+    result_event,
+)
 from segue.wire import envelope
 from segue.wire.envelope import ATTEMPT_FAILED, Event
 from segue.wire.said import fact_of, is_notice
@@ -247,7 +258,8 @@ class Turn:
         lost: dict[CellKey, bytes] = {}
         draft = self.draft
         while draft.cells or draft.due or draft.done:
-            written, due, done = draft.cells, list(draft.due.values()), draft.done
+            written, due = draft.cells, list(draft.due.values())
+            done = [row for row in draft.done if row not in draft.due]  # a run that is retried has its guard again
             draft.cells, draft.due, draft.done = {}, {}, []
             cells = [cell for cell, _ in written.values()]
             for cell, news in written.values():
@@ -267,7 +279,8 @@ class Turn:
                 if result.lost.get(item[0].cell(Key(EXIT), item[1].revision), item[2]) == item[2]
             ]
             # What was there before counts no more, here or in a commit whose answer was lost: its joins are asked for.
-            again = {join for cell in cells if cell.key in result.lost for join in cell.joins} - result.tallies.keys()
+            again = {join for cell in cells if _recount(*written[cell.key], result.lost) for join in cell.joins}
+            again -= result.tallies.keys()
             tallies = result.tallies
             if again:
                 tallies = tallies | await self.host.insist(partial(self.host.store.tally, list(again)))
@@ -345,6 +358,13 @@ class Turn:
             start.done.set()
         for order in asked:
             order.done.set()
+
+
+def _recount(cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:
+    """Whether a fact that was there before may not have led on; else whoever has just recorded it is at it."""
+    if cell.key not in lost:
+        return False
+    return news is None or news.repeated or lost[cell.key] == cell.value
 
 
 def _needed_later(run: RunRef, key: Key, mine: frozenset[str]) -> bool:

@@ -12,8 +12,6 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from segue.machine.facts import (
     AnyFact,
     Choose,
@@ -201,7 +199,7 @@ class Whole:
         """The call that an effect asks for, marked as begun; None if it has begun already."""
         run = view.run
         if isinstance(effect, Withdraw):
-            self._withdraw(view, effect, seen)
+            self._withdraw(view, effect, seen, redrive)
             return None
         if not isinstance(effect, Invoke | Undo):
             return None
@@ -225,13 +223,17 @@ class Whole:
         self._draft.mark(job.sending)
         return job
 
-    def _withdraw(self, view: View, effect: Withdraw, seen: Seen) -> None:
+    def _withdraw(self, view: View, effect: Withdraw, seen: Seen, redrive: int) -> None:
         job = Job(view.run, effect.key, effect.revision, {}, (), ())
-        cell = withdrawn(job)
-        if cell in seen.marks:
+        cell, running = withdrawn(job), job.cell in self._host.running
+        if cell in seen.marks and not redrive:
             return
+        job.redrive = redrive
         self._draft.mark(cell)
         self._host.role.withdraw(self._turn, job)
+        flow = view.run.plan.index.nodes[job.key.node].kind == "flow"
+        if redrive and self._host.role.executes and not (flow or running or job.parking in seen.marks):
+            self._turn.effects.give_up(job)
 
     # Saying things again.
 
@@ -245,14 +247,14 @@ class Whole:
 
     def _repeat(self, view: View, seen: Seen, redrive: int) -> None:
         """The guard woke up: say everything that was decided here once more."""
-        for fact, event, _ in seen.events.values():
+        for fact, event, raw in seen.events.values():
             if event.source != self._host.source:
                 continue
             if isinstance(fact, Fact) and not self._turn.effects.said(view, fact):
                 continue
             if isinstance(fact, Fact) and fact.key.node == EXIT and fact.revision != seen.state.revision:
                 continue
-            self._publish(view, fact, event, redrive)
+            self._publish(view, fact, event, raw, redrive)
 
     def _renew(self, view: View, seen: Seen) -> None:
         """After a reset: say again what reset nodes of others wait for."""
@@ -260,11 +262,12 @@ class Whole:
             if isinstance(effect, Repeat):
                 known = seen.events.get(view.run.cell(effect.key, effect.revision))
                 if known is not None:
-                    self._publish(view, known[0], known[1], seen.state.revision)
+                    self._publish(view, *known, seen.state.revision)
 
-    def _publish(self, view: View, fact: AnyFact, event: Event, redrive: int) -> None:
-        event = msgspec.structs.replace(event, redrive=redrive)
-        self._draft.publish(News(view.run, fact, event, envelope.encode(event)))
+    def _publish(self, view: View, fact: AnyFact, event: Event, raw: bytes, redrive: int) -> None:
+        news = News(view.run, fact, event, raw)
+        news.redrive = redrive
+        self._draft.publish(news)
 
 
 def _inputs(view: View, effect: Invoke | Undo, seen: Seen) -> tuple[Place, ...]:

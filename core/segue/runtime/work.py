@@ -127,7 +127,12 @@ class News:
     @property
     def again(self) -> bool:
         """Whether it may have been heard before: it was redelivered, redriven, or found recorded."""
-        return self.redrive > 0 or self.recorded or any(ticket.delivery.deliveries > 1 for ticket in self.tickets)
+        return self.recorded or self.repeated
+
+    @property
+    def repeated(self) -> bool:
+        """Whether what it rests on was redelivered or redriven: somebody may have died over it."""
+        return self.redrive > 0 or any(ticket.delivery.deliveries > 1 for ticket in self.tickets)
 
     @property
     def mark(self) -> Mark:
@@ -283,6 +288,14 @@ def fitting(fact: Fact, size: int) -> Fact:
         return fact._replace(outcome=Outcome("failed", causes=(Cause(key.node, key.tag, error),)))
     causes = tuple(Cause(cause.node, cause.tag) for cause in outcome.causes)
     return fact._replace(outcome=Outcome(outcome.kind, causes=causes))
+
+
+def said_again(event: Event, raw: bytes, redrive: int) -> tuple[Event, bytes]:
+    """An event as it is published under a redrive: another body, or a broker drops it as a repeat of what was lost."""
+    if redrive == event.redrive:
+        return event, raw
+    event = msgspec.structs.replace(event, redrive=redrive)
+    return event, envelope.encode(event)
 
 
 def make_event(run: RunRef, fact: AnyFact, source: str, time: datetime, **more: Any) -> Event:

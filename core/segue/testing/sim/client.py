@@ -104,9 +104,10 @@ class Signals:
                 if isinstance(match, Const):
                     self._send(node.step, str(match.value), early=True)
 
-    def _opened(self, part: str, key: CellKey) -> None:
-        if key.run == self._run and key.kind == CellKind.WAITING and key.revision == 0:
-            self._send(key.node, key.tag, early=False)
+    def _opened(self, part: str, key: CellKey, value: bytes) -> None:
+        node = self._plan.index.nodes.get(key.node)
+        if key.run == self._run and key.kind == CellKind.WAITING and node is not None and node.kind == "wait":
+            self._send(node.step, value.decode(), early=False)
 
     def _send(self, name: str, slot: str, early: bool) -> None:
         signal = self._behaviour.signal(name, slot)

@@ -81,4 +81,4 @@ class Person:
             if self._orders.hold is not None:  # it may have ended while it was held, and still is
                 ask(self._flow, Hold(self._run, False), dice.travel())
 
-        ask(self._flow, Retry(self._run, chosen), 100.0 * dice.rng.random() ** 3, go_on)
+        ask(self._flow, Retry(self._run, chosen, event.revision), 100.0 * dice.rng.random() ** 3, go_on)

@@ -77,7 +77,7 @@ class World:
         self.transport = SimTransport(self.broker, SimRegistry(entries))
         self.clients = Clients(self)
         self.parts: dict[str, Part] = {}
-        self.watchers: list[Callable[[str, CellKey], None]] = []
+        self.watchers: list[Callable[[str, CellKey, bytes], None]] = []
         self._away = self._hope = 0.0
         self._runs: dict[str, Plan] = {}
         self._deploy()
@@ -220,7 +220,7 @@ class World:
         """A cell was written."""
         self.log.recorded(part.name, key, value)
         for watch in self.watchers:
-            watch(part.name, key)
+            watch(part.name, key, value)
 
     # Setting up.
 
