@@ -40,6 +40,8 @@ class Declined(Exception):
 
 flights, hotels, bank = Service("flights"), Service("hotels"), Service("bank")
 done: list[str] = []
+inside: list[int] = []
+together: list[int] = []
 
 
 @flights.step
@@ -110,6 +112,20 @@ def visit(trip: Trip) -> list[int]:
     return each(trip.stops, lambda stop: double(grow(stop)), limit=2)
 
 
+@hotels.step
+async def crowd(n: int) -> int:
+    inside.append(n)
+    await anyio.sleep(0.05)
+    together.append(len(inside))
+    inside.remove(n)
+    return n
+
+
+@flow
+def visit_slowly(trip: Trip) -> list[int]:
+    return each(trip.stops, crowd, limit=2)
+
+
 @flow
 def visit_odd(trip: Trip) -> list[int | None]:
     return each(trip.stops, odd, tolerate=2)
@@ -169,6 +185,7 @@ def failing_child(trip: Trip) -> str:
 
 
 FLOWS = [
-    book, book_or_stay, visit, visit_odd, climb, fastest, two_of, ask, ask_briefly, nap, free, round_trip, failing_child
+    book, book_or_stay, visit, visit_slowly, visit_odd, climb, fastest, two_of, ask, ask_briefly, nap, free, round_trip,
+    failing_child,
 ]  # fmt: skip
 app = App("trips", flows=FLOWS, services=[flights, hotels, bank])

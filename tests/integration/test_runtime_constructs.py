@@ -47,6 +47,13 @@ async def test_every_construct(running):
         assert sorted(trips.done) == effects, flow.name
 
 
+async def test_a_limited_map_runs_so_many_items_at_a_time(running):
+    trips.together.clear()
+    run = await running.client.start(trips.visit_slowly, Trip("l", list(range(7))))
+    assert await run.result(timeout=20) == list(range(7))
+    assert max(trips.together) == 2
+
+
 FAILURES = [
     (trips.book, Trip("a", price=200), "Declined", ["fly a", "lodge a", "unfly a seat", "unlodge a room"]),
     (trips.visit_odd, Trip("b", [2, 4, 6]), "ValueError", []),

@@ -146,6 +146,7 @@ async def test_asking_the_other_placement_holds_up_nobody(memory: Config, monkey
                     run = await here.client.start(place_order, Order("free", 5), key="")
                     while not any(event.node == "charge" for event in await here.events(run.id, until="")):
                         await anyio.sleep(0.02)
+                assert not run.existing
                 tasks.cancel_scope.cancel()
 
 

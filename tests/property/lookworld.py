@@ -33,6 +33,7 @@ from segue.machine.facts import (
     Undone,
 )
 from segue.machine.step import decide
+from segue.machine.tags import parent
 from segue.machine.whole import gather, look, renewed
 from segue.plan.graph import ENTRY, EXIT, Plan
 from segue.plan.projection import Mode, project
@@ -118,7 +119,20 @@ class World:
             return False
         if own:
             self.publish(part, fact)
+            self.within_limits(part, fact)
         return True
+
+    def within_limits(self, part: Part, fact: AnyFact) -> None:
+        """Of a limited map, no more items are under way than it says."""
+        index = self.plan.index
+        if not isinstance(fact, Fact) or index.nodes[fact.key.node].kind != "entry" or not fact.key.tag:
+            return
+        region = index.regions[index.nodes[fact.key.node].region]
+        limit = index.constructs[region.construct].limit
+        known = part.state(self.plan).outcomes if limit else {}
+        items = [key for key in known if key.node == region.entry and parent(key.tag) == parent(fact.key.tag)]
+        under_way = [key for key in items if Key(region.exit, key.tag) not in known]
+        assert not limit or len(under_way) <= limit, f"{len(under_way)} items of {region.id} are under way"
 
     def publish(self, part: Part, fact: AnyFact) -> None:
         for other in self.parts:

@@ -32,6 +32,7 @@ LOST = ("found.values())\n    if outcome", "list(found.values())[:1])\n    if ou
 WEAK = ("if truth is decisive:", "if truth is decisive and decided is not None:")
 DEAF = ("for hearer in hearers:", "for hearer in [*hearers][1:]:")
 
+FEWER = ("for up in index.ups[key.node])]", "for up in index.ups[key.node][1:])]")
 MUTANTS = [
     ("either ignores a failure", DECIDE, "decide_either", *ALONE, "pure"),
     ("either takes the last", DECIDE, "decide_either", "in node.args", "in reversed(node.args)", "pure"),
@@ -54,13 +55,12 @@ MUTANTS = [
     ("errors have no bases", GATES, "fitting", "*error.bases, ", "", "pure"),
     ("the cleanup is not waited for", GATES, "_close_attempt", "if construct.cleanup:", "if False:", "pure"),
     ("all branches win", GATES, "_close_race", "winners[: construct.winners]", "winners", "timed"),
-    ("a limit is ignored", ROUTES, "ready", "if construct.limit else", "if False else", "pure"),
     ("a loop goes on after its goal", ROUTES, "reached", "is True", "is None", "pure"),
     ("fires one input early", STEP, "decide", *EARLY, "pure"),
     ("decided again", STEP, "decide", "key in outcomes", "False", "pure"),
     ("repeats are dropped", STEP, "decide", "Repeat(key, number)", "Await(key, number)", "pure"),
     ("decides nodes of others", ROUTES, "touched", "index.fed(mine)[name]", "index.downs[name]", "pure"),
-    ("loads too few inputs", ROUTES, "wanted", "for up in ups if", "for up in ups[1:] if", "pure"),
+    ("loads too few inputs", ROUTES, "inputs", *FEWER, "pure"),
     ("pairs are not counted", ROUTES, "joins", "< 2", "< 3", "pure"),
     ("own absence is not read", ROUTES, "wanted", "keys.append(Key(name, key.tag))", "pass", "pure"),
     ("undone in the wrong order", UNDO, "_token", *FIRST, "pure"),

@@ -79,6 +79,7 @@ MUTANTS = [
     ("undone too much", "undo", "_token", 'outcome.kind == "completed"', "True"),
     ("a handler takes anything", "gates", "fitting", "names & set(handler.errors)", "True"),
     ("tolerates one more", "gates", "_close_each", "> construct.tolerate", "> construct.tolerate + 1"),
+    ("a limit is ignored", "routes", "ready", "if construct.limit else", "if False else"),
     ("loops stop one early", "routes", "over", "+ 1 >= construct.cap", "+ 2 >= construct.cap"),
     ("guards are ignored", "decide", "blocked", "is not True", "is None"),
     ("skips are ignored", "decide", "blocked", 'found[up].kind == "skipped"', "False"),

@@ -141,6 +141,8 @@ async def test_replicas_that_collide_do_not_block_each_other_for_ever(postgres_u
         async with anyio.create_task_group() as tasks:
             for turn in range(6):
                 tasks.start_soon(work, stores[turn % 3], turn)
+    found = await stores[0].load([key(f"n{i}", run) for i in range(15) for run in runs])
+    assert len(found) == 15 * len(runs)
     for store in stores:
         await store.aclose()
 
@@ -193,4 +195,6 @@ async def test_urls_that_are_refused(url: str) -> None:
 
 
 async def test_the_driver_may_be_named(postgres_url: str) -> None:
-    await (await open_store(postgres_url.replace("postgresql:", "postgresql+psycopg:"), "a")).aclose()
+    store = await open_store(postgres_url.replace("postgresql:", "postgresql+psycopg:"), "a")
+    assert await store.load([key("n", uuid.uuid4().hex)]) == {}
+    await store.aclose()

@@ -135,12 +135,12 @@ def failure(plan: Plan, state: State, construct: Construct, tag: str) -> Cause |
     """The failure of an attempt's body that counts: the first in plan order, then by tag; None if it did not fail."""
     region = plan.index.regions[construct.bodies[0]]
     outcome = state.known(region.exit, tag)
-    if outcome is None or outcome.kind not in DEAD:
+    if outcome is None:
         return None
     if state.stops.get(scoped(plan, state, region.id, tag)) == "timeout":
         text = f"{construct.id} took longer than {construct.timeout:g} s"
         return Cause(region.entry, tag, Failure(TIMEOUT, text))
-    if outcome.kind == "cancelled":
+    if outcome.kind not in ("failed", "aborted"):
         return None
     return next((cause for cause in outcome.causes if cause.error is not None), outcome.causes[0])
 
@@ -287,7 +287,7 @@ def _close_attempt(place: Place, construct: Construct, opened: Outcome) -> Effec
     outcome: Outcome | None = body
     if handler is not None:
         outcome = place.state.known(index.regions[handler].exit, tag)
-    elif error is not None and error.error is not None and error.error.type == TIMEOUT and body.kind == "cancelled":
+    elif error is not None and error.error is not None and error.error.type == TIMEOUT and body.kind != "aborted":
         outcome = Outcome("aborted", causes=(error,))
     if outcome is None:
         return place.wait()

@@ -5,7 +5,7 @@ body leads one level up, or (`repeat`) to the entry of the next round.
 
 Most joins are complete when all their inputs have arrived, and exactly one commit learns that. The gateways that look
 before everything is there (`close` and `settle` of races and attempts, the entry of a cleanup) are looked at after
-each arrival; they start nothing, so it does no harm if two do it.
+each arrival. Two replicas may then both decide one; it comes out the same, but a step that follows may be called twice.
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ class Queue:
         self.group = group
         self.ready: list[_Item] = []
         self.taken: dict[int, _Item] = {}
+        self.consumer = SimConsumer(self)
         self._world = world
         self._tokens = count()
         self._words: _Words = {}
@@ -101,7 +102,7 @@ class Queue:
         item.deliveries += 1
         token = next(self._tokens)
         self.taken[token] = item
-        member.deliver(Delivery(item.subject, item.body, item.deliveries, token), SimConsumer(self))
+        member.deliver(Delivery(item.subject, item.body, item.deliveries, token), self.consumer)
         self._world.timeline.after(CAPABILITIES.redelivery, self._expire, token)
 
     def _expire(self, token: int) -> None:
