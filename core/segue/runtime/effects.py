@@ -21,6 +21,7 @@ from segue.machine.facts import (
 )
 from segue.plan.graph import EXIT
 from segue.ports.store import DueKey, Join
+from segue.runtime.overdue import LEASE
 from segue.runtime.view import View
 from segue.runtime.work import Job, News, fitting, make_event, mark
 from segue.wire import envelope
@@ -116,7 +117,7 @@ class Effects:
         if key in view.parked:
             return None
         if view.run.plan.index.nodes[key.node].kind == "flow":
-            self._draft.park(job, self._draft.now.timestamp() + self._host.overdue.lease)
+            self._draft.park(job, self._draft.now.timestamp() + LEASE)
         self._draft.job(job)
         return None
 

@@ -21,10 +21,11 @@ from segue.plan.graph import ENTRY
 from segue.plan.projection import holder
 from segue.ports.store import CellKey, CellKind
 from segue.runtime.ids import child_run_id, is_child
-from segue.runtime.work import Job, Returned, RunRef, make_event, said_again
+from segue.runtime.work import Job, Origin, Returned, RunRef, announced, said_again
 from segue.wire import envelope, requests
 from segue.wire.envelope import Ended, Event, Parent
 from segue.wire.requests import Accepted, Cancel, Refused, Start
+from segue.wire.said import say
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
@@ -107,7 +108,8 @@ class Families:
             return
         outcome = _outcome(parent, entry.flow, envelope.decode_ended(end))
         fact = Fact(Key(parent.node, parent.tag), outcome, parent.revision)
-        event = _event(parent, fact, f"{self._host.source}/{end.run}", turn)
+        said, of = say(fact), Origin(parent.run, parent.plan, parent.flow, parent.key)
+        event = announced(of, said, f"{self._host.source}/{end.run}", turn.draft.now, said.id(parent.run))
         _, raw = said_again(event, envelope.encode(event), end.redrive)
         turn.draft.outbox.event(parent.mode, parent.flow, parent.node, event.kind, raw)
 
@@ -153,13 +155,3 @@ def _outcome(parent: Parent, flow: str, ended: Ended) -> Outcome:
     names = tuple(dict.fromkeys((*error.bases, "RunFailed")))
     shown = Failure(error.type, f"{flow}: {error.message}", bases=names, value=error.value)
     return Outcome("failed", causes=(Cause(parent.node, parent.tag, shown),))
-
-
-class _Ref(msgspec.Struct):
-    flow: str
-    hash: str
-
-
-def _event(parent: Parent, fact: Fact, source: str, turn: Turn) -> Event:
-    run = RunRef(parent.run, _Ref(parent.flow, parent.plan), parent.mode, parent.key)  # type: ignore[arg-type]
-    return make_event(run, fact, source, turn.draft.now)

@@ -67,9 +67,6 @@ class DueRows:
         host: The participant.
     """
 
-    lease = LEASE
-    first = GUARD_FIRST
-
     def __init__(self, host: Participant) -> None:
         self._host = host
         self._next = 0.0

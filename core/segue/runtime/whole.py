@@ -37,6 +37,7 @@ from segue.machine.whole import gather, look, renewed
 from segue.plan.graph import EXIT, RUN
 from segue.ports.store import CellKey, CellKind, Due, DueKey
 from segue.ports.tracing import Place
+from segue.runtime.overdue import GUARD_FIRST, LEASE
 from segue.runtime.reader import withdrawn
 from segue.runtime.view import View
 from segue.runtime.work import Job, News
@@ -142,7 +143,7 @@ class Whole:
                 if isinstance(item.fact, Fact):
                     self._draft.forget(view.run, item.fact)
         redrive = max((item.redrive for item in items), default=0)
-        lost: dict[CellKey, bytes] = await self._turn.commit()
+        await self._turn.commit()
         seen = await self.read(view)
         if redrive and not self._said(view, redrive):
             self._repeat(view, seen, redrive)
@@ -152,7 +153,7 @@ class Whole:
             effects = look(view.run.plan, seen.state, view.mine)
             if not self._decide(view, effects, seen):
                 break
-            lost |= await self._turn.commit()
+            await self._turn.commit()
             seen = await self.read(view)
         calls = [job for effect in effects if (job := self._call(view, effect, seen, redrive)) is not None]
         lost = await self._turn.commit()
@@ -191,7 +192,7 @@ class Whole:
     def reopen(self, view: View) -> None:
         """A run that had ended goes on: it has a guard again."""
         guard = DueKey(view.run.id, EXIT, "")
-        self._draft.due[guard] = Due(guard, self._draft.now.timestamp() + self._host.overdue.first, 0, b"")
+        self._draft.due[guard] = Due(guard, self._draft.now.timestamp() + GUARD_FIRST, 0, b"")
 
     # Calls.
 
@@ -216,7 +217,7 @@ class Whole:
         if self._host.role.executes or run.plan.index.nodes[job.key.node].kind == "flow":
             if job.sending in seen.marks and not job.undo:
                 return None  # begun before the first notice: a delivery or a due row is behind it
-            self._draft.park(job, self._draft.now.timestamp() + self._host.overdue.lease)
+            self._draft.park(job, self._draft.now.timestamp() + LEASE)
             return job
         if job.sending in seen.marks and not redrive:
             return None

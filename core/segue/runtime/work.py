@@ -318,23 +318,36 @@ def result_event(item: Returned, source: str, time: datetime) -> Event:
 
 
 def _event(run: RunRef, said: Said, source: str, time: datetime, name: str, **more: Any) -> Event:
-    flow = run.plan.flow
+    return announced(Origin(run.id, run.plan.hash, run.plan.flow, run.key), said, source, time, name, **more)
+
+
+class Origin(NamedTuple):
+    """The run that an event is about, for those who do not have its plan."""
+
+    run: str
+    plan: str
+    flow: str
+    key: str
+
+
+def announced(of: Origin, said: Said, source: str, time: datetime, name: str, **more: Any) -> Event:
+    """The event that says something."""
     return Event(
         id=name,
         source=source,
         type=envelope.TYPE + said.kind,
-        subject=f"{flow}/{said.node}",
+        subject=f"{of.flow}/{said.node}",
         time=time,
-        run=run.id,
-        plan=run.plan.hash,
-        flow=flow,
+        run=of.run,
+        plan=of.plan,
+        flow=of.flow,
         node=said.node,
         specversion=envelope.SPEC,
         data=msgspec.Raw(said.data),
         tag=said.tag,
         revision=said.revision,
         winners=said.winners,
-        key=run.key,
+        key=of.key,
         **more,
     )
 
