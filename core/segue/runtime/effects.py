@@ -20,7 +20,7 @@ from segue.machine.facts import (
     Sleep,
 )
 from segue.plan.graph import EXIT
-from segue.ports.store import DueKey, Join
+from segue.ports.store import Join
 from segue.runtime.overdue import LEASE
 from segue.runtime.view import View
 from segue.runtime.work import Job, News, fitting, make_event, mark
@@ -94,7 +94,7 @@ class Effects:
             self._draft.publish(news)
         if fact.key.node == EXIT:
             self._draft.ended.append((run, news.event, news.raw))
-            self._draft.after.append(DueKey(run.id, EXIT, ""))
+            self._draft.after.append(run.guard(fact.revision))
         return news
 
     def said(self, view: View, fact: Fact) -> bool:

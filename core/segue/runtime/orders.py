@@ -56,7 +56,7 @@ class Orders:
             return Done(False, found)
         turn.effects.choose(view, (found,))
         if isinstance(found, Reset):
-            turn.whole.reopen(view)
+            turn.whole.reopen(view, found.revision)
         return Done(True)
 
     async def _view(self, turn: Turn, run: str) -> View | None:

@@ -13,7 +13,7 @@ from segue.errors import InvalidInput, SegueError, TransportUnavailable
 from segue.machine.facts import Fact, Key, Outcome
 from segue.plan.graph import ENTRY, EXIT, RUN, Plan
 from segue.plan.projection import COORDINATOR, Mode, holder
-from segue.ports.store import CellKey, CellKind, Due, DueKey
+from segue.ports.store import CellKey, CellKind, Due
 from segue.runtime.ids import check_key, check_run_id
 from segue.runtime.overdue import GUARD_FIRST, newest_end
 from segue.runtime.work import Asked, News, RunRef, Starting, make_event, mark
@@ -183,7 +183,7 @@ class Reception:
             parent = envelope.encode_parent(start.parent) if start.parent is not None else ""
             event = make_event(run, fact, host.source, turn.draft.now, traceparent=start.traceparent, parent=parent)
             proposed[run.id] = News(run, fact, event, envelope.encode(event))
-            guard = DueKey(run.id, EXIT, "")
+            guard = run.guard()
             turn.draft.due[guard] = Due(guard, turn.draft.now.timestamp() + GUARD_FIRST, 0, b"")
 
     async def _tell_parents(self, turn: Turn, group: list[Starting], there: dict[CellKey, bytes]) -> None:

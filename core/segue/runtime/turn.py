@@ -258,8 +258,7 @@ class Turn:
         lost: dict[CellKey, bytes] = {}
         draft = self.draft
         while draft.cells or draft.due or draft.done:
-            written, due = draft.cells, list(draft.due.values())
-            done = [row for row in draft.done if row not in draft.due]  # a run that is retried has its guard again
+            written, due, done = draft.cells, list(draft.due.values()), draft.done
             draft.cells, draft.due, draft.done = {}, {}, []
             cells = [cell for cell, _ in written.values()]
             for cell, news in written.values():

@@ -35,7 +35,7 @@ from segue.machine.routes import inputs
 from segue.machine.scopes import revision
 from segue.machine.whole import gather, look, renewed
 from segue.plan.graph import EXIT, RUN
-from segue.ports.store import CellKey, CellKind, Due, DueKey
+from segue.ports.store import CellKey, CellKind, Due
 from segue.ports.tracing import Place
 from segue.runtime.overdue import GUARD_FIRST, LEASE
 from segue.runtime.reader import withdrawn
@@ -186,12 +186,12 @@ class Whole:
             self._draft.keep(news)
             self._draft.publish(news)
         if isinstance(fact, Reset):
-            self.reopen(view)
+            self.reopen(view, fact.revision)
         return True
 
-    def reopen(self, view: View) -> None:
+    def reopen(self, view: View, revision: int) -> None:
         """A run that had ended goes on: it has a guard again."""
-        guard = DueKey(view.run.id, EXIT, "")
+        guard = view.run.guard(revision)
         self._draft.due[guard] = Due(guard, self._draft.now.timestamp() + GUARD_FIRST, 0, b"")
 
     # Calls.

@@ -22,7 +22,7 @@ from segue.machine.facts import (
     Token,
     Undone,
 )
-from segue.plan.graph import RUN, Plan
+from segue.plan.graph import EXIT, RUN, Plan
 from segue.plan.projection import Mode
 from segue.ports.store import CellKey, CellKind, Due, DueKey
 from segue.ports.tracing import Place
@@ -79,6 +79,10 @@ class RunRef(NamedTuple):
     def mark(self, node: str, tag: str, revision: int, kind: CellKind) -> CellKey:
         """A cell that says something by being there."""
         return CellKey(self.id, node, tag, revision, kind)
+
+    def guard(self, revision: int = 1) -> DueKey:
+        """The row that sees to it that a revision of the run ends."""
+        return DueKey(self.id, EXIT, "" if revision == 1 else str(revision))
 
     @property
     def noticed(self) -> CellKey:
