@@ -65,10 +65,10 @@ def ends_well(plan, told: Told) -> None:
                 assert all(Key(name, key.tag) in told.outcomes for name in inside), f"{key} is open"
     assert len(told.undone) == len(set(told.undone)), "undone twice"
     for key, _ in told.undone:
-        assert index.nodes[key.node].undo
+        assert index.nodes[key.node].undoable
     if told.outcomes[Key(EXIT)].kind != "completed" and not told.resets:
         for key, outcome in told.outcomes.items():
-            if index.nodes[key.node].undo and outcome.kind == "completed":
+            if index.nodes[key.node].undoable and outcome.kind == "completed":
                 assert (key, 1) in told.undone, f"{key} was not undone"
 
 

@@ -78,6 +78,8 @@ def _header(view: RunView, now: datetime) -> Text:
             line.append(f" for {span((now - run.started).total_seconds())}")
     if view.stop == "deadline":
         line.append(", because its time was over")
+    if view.stop == "undone":
+        line.append(", and undone with its parent run")
     if run.revision > 1:
         line.append(f"   retried, revision {run.revision}")
     return line.append(clean(f"   {run.mode}   plan {run.plan[:12]}   run {run.run}"))

@@ -79,9 +79,9 @@ class Fact(NamedTuple):
     revision: int = 1
 
 
-Reason = Literal["cancelled", "failed", "deadline", "lost", "caught", "timeout"]
-"""Why a scope is stopped: a person or a parent run, an uncaught failure, the run's deadline; a race was won by others,
-an attempt undoes its failed body, an attempt's time is over."""
+Reason = Literal["cancelled", "failed", "deadline", "undone", "lost", "caught", "timeout"]
+"""Why a scope is stopped: a person or a parent run, an uncaught failure, the run's deadline, a parent run that undoes
+this one after it completed; a race was won by others, an attempt undoes its failed body, an attempt's time is over."""
 
 
 class Stop(NamedTuple):
@@ -206,7 +206,10 @@ class Invoke(NamedTuple):
 
 
 class Undo(NamedTuple):
-    """Effect: undo the step of this node, given its arguments and what it returned, unless that is recorded."""
+    """Effect: undo the step of this node, given its arguments and what it returned, unless that is recorded.
+
+    For a `flow` node: undo the child run.
+    """
 
     key: Key
     revision: int

@@ -5,7 +5,9 @@ from __future__ import annotations
 from segue.machine import tags
 from segue.machine.facts import DEAD, Key, Pause, Reset, State, Stop
 from segue.machine.routes import Mine
+from segue.machine.scopes import undone
 from segue.machine.undo import compensate
+from segue.machine.whole import with_tokens
 from segue.plan.graph import ENTRY, EXIT, RUN, Plan
 from segue.plan.names import opening
 
@@ -19,6 +21,20 @@ def cancel(plan: Plan, state: State) -> Stop | str:
     if (RUN, "", state.revision) in state.stops:
         return "the run is being stopped"
     return Stop(RUN, "", state.revision, "cancelled")
+
+
+def undo(plan: Plan, state: State) -> Stop | str | None:
+    """Undo a run that completed, because its parent's node is; None if nothing of it is left, or why not.
+
+    Returns:
+        The stop, which may have been set before.
+    """
+    end = state.known(EXIT, "")
+    if end is None:
+        return "the run has not ended"
+    if end.kind in DEAD or undone(plan, state, RUN, ""):
+        return None
+    return Stop(RUN, "", state.revision, "undone")
 
 
 def hold(state: State, number: int, paused: bool) -> Pause | str:
@@ -48,14 +64,16 @@ def retry(plan: Plan, state: State, chosen: tuple[str, ...], mine: Mine) -> Rese
     end = state.known(EXIT, "")
     if end is None:
         return "the run has not ended"
+    if (RUN, "", state.revision) in state.stops and end.kind == "completed" and not undone(plan, state, RUN, ""):
+        return "the run is being undone"
     unknown = [name for name in chosen if name not in plan.index.nodes or plan.index.nodes[name].kind in _GATES]
     if unknown:
         return f"flow {plan.flow!r} has no node {unknown[0]!r} that can be run again"
     if end.kind not in DEAD and not chosen:
         return "the run has completed; choose the nodes to run again"
     seeds = {Key(cause.node, cause.tag) for cause in end.causes if cause.node in plan.index.nodes}
-    tokens, _ = compensate(plan, state, mine)
-    seeds.update(key for token in tokens if token.key.node == ENTRY and token.scope == RUN for key in token.undone)
+    tokens = with_tokens(state, compensate(plan, state, mine)[0]).tokens
+    seeds.update(tokens.get((Key(ENTRY), RUN, state.revision), ()))
     seeds.update(_place(plan, name) for name in chosen)
     seeds.discard(Key(ENTRY))
     seeds.add(Key(EXIT))

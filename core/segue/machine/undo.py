@@ -89,7 +89,7 @@ def _token(plan: Plan, state: State, tokens: Tokens, key: Key, scope: tuple[str,
             return None
         undone.update(token)
     outcome = state.outcomes.get(key)
-    if outcome is not None and outcome.kind == "completed" and plan.index.nodes[key.node].undo:
+    if outcome is not None and outcome.kind == "completed" and plan.index.nodes[key.node].undoable:
         own = revision(plan, state.resets, key)
         if state.undone.get((key, own), _NEVER) is not None:
             return _undo(plan, state, key, own, outcome)

@@ -35,7 +35,7 @@ from segue.machine.routes import Mine, touched
 from segue.machine.scopes import covers, reach, revision
 from segue.machine.step import decide, first_failure
 from segue.machine.undo import compensate
-from segue.plan.graph import Plan
+from segue.plan.graph import ENTRY, RUN, Plan
 
 
 def gather(plan: Plan, facts: Iterable[AnyFact], started: Iterable[tuple[Key, int]] = ()) -> State:
@@ -136,7 +136,7 @@ def look(plan: Plan, state: State, mine: Mine) -> list[Effect]:
         if plan.on_failure == "stop" and outcome.kind == "failed" and not failed:
             failed = first_failure(plan, state, key, mine)
     found = [decide(plan, state, place) for place in places]
-    heard = [Record(token) for token in tokens if _heard_elsewhere(plan, token, mine)]
+    heard = [Record(token) for token in tokens if _heard_elsewhere(plan, state, token, mine)]
     return [*heard, *failed, *effects, *found]
 
 
@@ -146,8 +146,13 @@ def with_tokens(state: State, tokens: Iterable[Token]) -> State:
     return msgspec.structs.replace(state, tokens={**state.tokens, **known})
 
 
-def _heard_elsewhere(plan: Plan, token: Token, mine: Mine) -> bool:
-    """Whether somebody else waits for a token: the holder of an upstream. The others are derived again when needed."""
+def _heard_elsewhere(plan: Plan, state: State, token: Token, mine: Mine) -> bool:
+    """Whether somebody else waits for a token: the holder of an upstream, or a parent run for that of the whole run.
+
+    The others are derived again when needed.
+    """
+    if token.key.node == ENTRY:
+        return state.stops.get((RUN, "", token.revision)) == "undone"
     return any(up not in mine for up in plan.index.ups[token.key.node])
 
 

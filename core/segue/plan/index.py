@@ -32,7 +32,7 @@ class Index:
         captured: Captured values that must be there, else the node is skipped, by name.
         depths: How many indices the tags of a region's nodes have.
         scopes: The regions that a region lies in, itself first, the run last.
-        undoable: Regions that have a node with an undo in them, at any depth.
+        undoable: Regions that have a node in them which may have something to undo, at any depth.
         uncaught: Nodes whose failure no attempt, race or tolerant map contains.
         services: Owners of nodes, sorted.
         memo: What others derive from this plan and want to keep.
@@ -85,7 +85,7 @@ class Index:
         self.downs = {name: tuple(heirs) for name, heirs in downs.items()}
         self.services = tuple(sorted({node.owner for node in plan.nodes}))
         self.undoable = frozenset(
-            scope for node in plan.nodes if node.undo for scope in self.scopes.get(node.region, ())
+            scope for node in plan.nodes if node.undoable for scope in self.scopes.get(node.region, ())
         )
         self.uncaught = frozenset(node.id for node in plan.nodes if not self._contained(node.region))
         self._fed: dict[frozenset[str], dict[str, tuple[str, ...]]] = {}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from segue.machine.facts import Fact, Listen, Sleep
+from segue.machine.facts import Fact, Listen, Sleep, Undone
 from segue.machine.step import joins
 from segue.plan.names import EXIT, TIMER, watching
 from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
 from segue.runtime.outbox import Outbox
-from segue.runtime.work import Job, Mark, News, RunRef, Ticket, said_again
+from segue.runtime.work import Job, Mark, News, RunRef, Ticket, said_again, undoing
 from segue.wire import envelope
 from segue.wire.envelope import Event
 
@@ -29,6 +29,7 @@ class Draft:
         jobs: Calls to make.
         naps: Nodes that wait for time or a signal, and have just begun to.
         ended: Runs that end here, with the event and its bytes.
+        undone: Entries of completed runs that are undone, which their parents hear of, with a redrive.
         seen: News that were handled.
         held: Deliveries to acknowledge, unless something still waits for them.
         unknown: Deliveries to hand back: their plan is not known yet.
@@ -45,6 +46,7 @@ class Draft:
         self.jobs: dict[CellKey, Job] = {}
         self.naps: list[tuple[RunRef, Sleep | Listen]] = []
         self.ended: list[tuple[RunRef, Event, bytes]] = []
+        self.undone: dict[CellKey, int] = {}
         self.seen: list[Mark] = []
         self.held: list[Ticket] = []
         self.unknown: list[Ticket] = []
@@ -96,11 +98,14 @@ class Draft:
             self.mark(job.parking)
         job.due = True
 
-    def forget(self, run: RunRef, fact: Fact) -> None:
+    def forget(self, run: RunRef, fact: Fact | Undone) -> None:
         """The outcome of a node is known: what it waited for, or what watched its time, need not be looked at again."""
         index = run.plan.index
         node = index.nodes[fact.key.node]
-        if node.kind == "flow" or (node.kind == "wait" and node.timeout):
+        if isinstance(fact, Undone):
+            if node.kind == "flow":
+                self.after.append(DueKey(run.id, undoing(node.id), fact.key.tag))
+        elif node.kind == "flow" or (node.kind == "wait" and node.timeout):
             self.after.append(DueKey(run.id, *fact.key))
         elif node.kind == "close" and index.construct(node).timeout:
             self.after.append(DueKey(run.id, watching(node.id), fact.key.tag))

@@ -9,19 +9,20 @@ import msgspec
 
 from segue.errors import InvalidInput
 from segue.machine import orders
-from segue.machine.facts import AnyFact, Key, Pause, Reset, Signal
+from segue.machine.facts import AnyFact, Key, Pause, Reset, Signal, Stop
 from segue.plan.graph import ENTRY, EXIT
 from segue.plan.projection import COORDINATOR, Mode
 from segue.ports.store import CellKey, CellKind
-from segue.runtime.ids import check_run_id
+from segue.runtime.ids import check_run_id, is_child
 from segue.runtime.view import View
-from segue.runtime.work import Asked
+from segue.runtime.work import Asked, News
 from segue.wire import envelope
 from segue.wire.requests import Cancel, Done, Hold, Refused, Reply, Retry, Send
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
     from segue.runtime.turn import Turn
+    from segue.runtime.whole import Seen
 
 LONGEST_SLOT = 256
 
@@ -81,6 +82,8 @@ class Orders:
         seen = await turn.whole.read(view)
         state, plan = seen.state, view.run.plan
         if isinstance(request, Cancel):
+            if request.reason == "undone" and is_child(request.run):
+                return self._undo(turn, view, seen)
             return orders.cancel(plan, state)
         if isinstance(request, Retry):
             if request.revision and request.revision < state.revision:
@@ -108,6 +111,22 @@ class Orders:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidInput(f"the value of signal {request.name!r} is broken: {error}") from None
         return Signal(request.name, request.slot, value, request.id)
+
+    def _undo(self, turn: Turn, view: View, seen: Seen) -> AnyFact | str:
+        """Undo a child that completed; its parent asks again until it has heard that this is done."""
+        found = orders.undo(view.run.plan, seen.state)
+        redrive = int(turn.draft.now.timestamp())
+        if found is None:
+            turn.draft.undone[_entry(view.run.id)] = redrive
+            return "nothing of the run is left"
+        known = seen.events.get(view.run.place(found)) if isinstance(found, Stop) else None
+        if known is None:
+            return found
+        again = News(view.run, *known, recorded=True)
+        again.redrive = redrive
+        turn.draft.publish(again)
+        turn.later.append(again)
+        return "the run is being undone"
 
 
 def _entry(run: str) -> CellKey:

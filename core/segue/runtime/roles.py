@@ -111,11 +111,11 @@ class CoordinatorRole:
 
 
 def families(turn: Turn, jobs: list[Job]) -> list[Job]:
-    """Start the runs of other flows among these jobs; the rest."""
+    """Start, or undo, the runs of other flows among these jobs; the rest."""
     rest = []
     for job in jobs:
         if job.run.plan.index.nodes[job.key.node].kind == "flow":
-            turn.host.spawn(turn.host.families.start, job)
+            turn.host.spawn(turn.host.families.undo if job.undo else turn.host.families.start, job)
         else:
             rest.append(job)
     return rest

@@ -106,8 +106,8 @@ class Turn:
             await host.orders.read(self, asked)
         await self._go_on(news)
         host.role.launch(self, list(self.draft.jobs.values()))
-        if self.draft.ended:
-            await host.families.ended(self)
+        if self.draft.ended or self.draft.undone:
+            await host.families.over(self)
         messages = self.draft.outbox.messages()
         if messages:
             await host.insist(partial(host.transport.publish, messages))
@@ -370,7 +370,7 @@ def _needed_later(run: RunRef, key: Key, mine: frozenset[str]) -> bool:
     """Whether a node here is decided, or undone, long after it heard this fact: then it needs its inputs again."""
     nodes = run.plan.index.nodes
     return any(
-        nodes[down].undo or nodes[down].kind in ("wait", "sleep", "timer")
+        nodes[down].undoable or nodes[down].kind in ("wait", "sleep", "timer")
         for down in run.plan.index.downs[key.node]
         if down in mine
     )

@@ -23,7 +23,7 @@ class RunView(msgspec.Struct, frozen=True):
     Attributes:
         run: The run.
         nodes: Its places.
-        stop: Why its newest revision was stopped: `cancelled`, `failed` or `deadline`; "" if it was not.
+        stop: Why its newest revision was stopped: `cancelled`, `failed`, `deadline` or `undone`; "" if it was not.
     """
 
     run: RunRecord

@@ -34,7 +34,7 @@ from segue.machine.facts import (
 from segue.machine.routes import inputs
 from segue.machine.scopes import revision
 from segue.machine.whole import gather, look, renewed
-from segue.plan.graph import EXIT, RUN
+from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.ports.store import CellKey, CellKind, Due
 from segue.ports.tracing import Place
 from segue.runtime.overdue import GUARD_FIRST, LEASE
@@ -140,7 +140,7 @@ class Whole:
         for item in items:
             if not item.recorded and _kept(view, item.fact):
                 self._draft.keep(item)
-                if isinstance(item.fact, Fact):
+                if isinstance(item.fact, Fact | Undone):
                     self._draft.forget(view.run, item.fact)
         redrive = max((item.redrive for item in items), default=0)
         await self._turn.commit()
@@ -185,6 +185,8 @@ class Whole:
             news = self._turn.effects.news(view, fact)
             self._draft.keep(news)
             self._draft.publish(news)
+        if isinstance(fact, Token) and fact.key.node == ENTRY:
+            self._draft.undone[view.run.cell(fact.key)] = 0
         if isinstance(fact, Reset):
             self.reopen(view, fact.revision)
         return True
