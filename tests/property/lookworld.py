@@ -11,6 +11,8 @@ from collections import Counter
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
+
 from segue.machine import orders
 from segue.machine.facts import (
     AnyFact,
@@ -180,10 +182,23 @@ class World:
                 place = (effect.key, effect.revision)
                 part.started.add(place)
                 self.calls[place] = effect.args
-                outcome = self.behaviour(effect.key, effect.args, effect.revision)
+                outcome = self.came_to(effect)
                 self.queue.append((part, Fact(effect.key, outcome, effect.revision)))
             elif isinstance(effect, Undo | Sleep | Listen):
                 self.begin(part, effect)
+
+    def came_to(self, call: Invoke) -> Outcome:
+        """What a call comes to; a run of another flow says of its failures whose they are."""
+        node = self.plan.index.nodes[call.key.node]
+        outcome = self.behaviour(call.key, call.args, call.revision)
+        if node.kind != "flow" or outcome.kind != "failed":
+            return outcome
+        [cause] = outcome.causes
+        assert cause.error is not None
+        error = msgspec.structs.replace(
+            cause.error, message=f"{node.step}: {cause.error.message}", bases=(*cause.error.bases, "RunFailed")
+        )
+        return Outcome("failed", causes=(msgspec.structs.replace(cause, error=error),))
 
     def begin(self, part: Part, effect: Undo | Sleep | Listen) -> None:
         place = ("undo" if isinstance(effect, Undo) else "nap", effect.key, effect.revision)

@@ -13,15 +13,13 @@ from segue.machine.facts import Key
 from segue.plan.graph import EXIT
 from segue.plan.projection import MODES
 from segue.testing.behaviours import GIVEN, Scripted
-from segue.testing.plans import DETERMINISTIC, EVERYTHING, Mix, random_plan
+from segue.testing.plans import DETERMINISTIC, EVERYTHING, random_plan
 from segue.testing.reference import bare, evaluate
-
-CHILDLESS = Mix(flows=False)
 
 
 def compare(seed: int, retries: int = 0) -> None:
     """Run a plan in both modes, and compare both with the evaluator."""
-    plan, behaviour = random_plan(random.Random(seed), 40, CHILDLESS), Scripted(seed)
+    plan, behaviour = random_plan(random.Random(seed), 40), Scripted(seed)
     for i, mode in enumerate(MODES):
         told = World(plan, behaviour, mode, seed + i).run(retries=retries)
         expected = evaluate(plan, GIVEN, behaviour, told.resets)

@@ -27,7 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from segue.errors import OutcomeConflict, SegueError
-from segue.machine.facts import Await, Fact, Key, Signal
+from segue.machine.facts import Await, Choose, Fact, Key, Signal
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, size, slots
 from segue.plan.graph import ENTRY, EXIT
 from segue.plan.names import opening
@@ -238,8 +238,11 @@ class Turn:
             return []
         for fact in facts:
             view.outcomes.setdefault(fact.key, fact.outcome)
+        # Stops may be chosen, and whoever looks at the whole run then knows what is recorded only.
+        kept = run.plan.index.fed(view.mine) if any(isinstance(effect, Choose) for effect in effects) else {}
         for item, fact in zip(items, facts, strict=True):
-            if not item.recorded and (fact.key.node in view.mine or _needed_later(run, fact.key, view.mine)):
+            needed = fact.key.node in view.mine or kept.get(fact.key.node) or _needed_later(run, fact.key, view.mine)
+            if not item.recorded and needed:
                 self.draft.keep(item)
                 self.draft.forget(run, fact)
         redrive = max(item.redrive for item in items)
