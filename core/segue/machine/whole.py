@@ -8,7 +8,7 @@ over to it (R13): facts are the same in both placements, and a look needs nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import msgspec
 
@@ -30,9 +30,10 @@ from segue.machine.facts import (
     Stop,
     Token,
     Undone,
+    Withdraw,
 )
 from segue.machine.routes import Mine, touched
-from segue.machine.scopes import covers, reach, revision
+from segue.machine.scopes import covers, reach, revision, stopped
 from segue.machine.step import decide, first_failure
 from segue.machine.undo import compensate
 from segue.plan.graph import ENTRY, RUN, Plan
@@ -136,8 +137,24 @@ def look(plan: Plan, state: State, mine: Mine) -> list[Effect]:
         if plan.on_failure == "stop" and outcome.kind == "failed" and not failed:
             failed = first_failure(plan, state, key, mine)
     found = [decide(plan, state, place) for place in places]
+    found += _withdrawn(plan, state, mine, places)
     heard = [Record(token) for token in tokens if _heard_elsewhere(plan, state, token, mine)]
     return [*heard, *failed, *effects, *found]
+
+
+def _withdrawn(plan: Plan, state: State, mine: Mine, places: Container[Key]) -> list[Effect]:
+    """Calls in stopped scopes that may have begun; what they rest on need not be known here any more."""
+    if not state.stops:
+        return []
+    return [
+        Withdraw(key, number)
+        for key, number in sorted(state.started)
+        if key.node in mine
+        and key not in state.outcomes
+        and key not in places
+        and number == revision(plan, state.resets, key)
+        and stopped(plan, state, key)
+    ]
 
 
 def with_tokens(state: State, tokens: Iterable[Token]) -> State:

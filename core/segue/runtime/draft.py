@@ -8,6 +8,7 @@ from segue.machine.facts import Fact, Listen, Sleep, Undone
 from segue.machine.step import joins
 from segue.plan.names import EXIT, TIMER, watching
 from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
+from segue.runtime.backoff import failed
 from segue.runtime.outbox import Outbox
 from segue.runtime.work import Job, Mark, News, RunRef, Ticket, said_again, undoing
 from segue.wire import envelope
@@ -94,6 +95,8 @@ class Draft:
             again: Nothing runs until then: it is the next attempt.
         """
         self.due[job.row] = self._host.overdue.row(job, at, again)
+        if again and not job.undo:
+            self.mark(failed(job))
         if not job.due:
             self.mark(job.parking)
         job.due = True

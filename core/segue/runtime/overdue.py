@@ -26,7 +26,7 @@ from segue.errors import InvalidInput, SegueError, TransportUnavailable
 from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.plan.projection import COORDINATOR, Mode
 from segue.ports.store import CellKey, CellKind, Due
-from segue.runtime.reader import withdrawn
+from segue.runtime import backoff
 from segue.runtime.work import Job, News, Overdue, RunRef
 from segue.wire import envelope
 
@@ -137,7 +137,7 @@ class DueRows:
         """Turn claimed rows into jobs, and guards into news of their runs' starts."""
         news = await self._guards(turn, [row for row in rows if row.key.node == EXIT])
         jobs: list[Job] = []
-        given_up: list[Job] = []
+        again: list[Job] = []
         for row in rows:
             if row.key.node == EXIT:
                 continue
@@ -157,7 +157,11 @@ class DueRows:
             job.attempt, job.due, job.born = row.attempt + 1, True, call.time.timestamp()
             if job.cell in self._host.running:
                 continue
-            (given_up if call.type == RETRY and await self._withdrawn(job) else jobs).append(job)
+            jobs.append(job)
+            if call.type == RETRY and not job.undo:
+                again.append(job)
+        given_up = await backoff.begin(self._host, again)
+        jobs = [job for job in jobs if job not in given_up]
         for job in given_up:
             turn.effects.give_up(job)
             turn.draft.after.append(job.row)
@@ -168,10 +172,6 @@ class DueRows:
             news += repeated
             self._starts(turn, jobs)
         return news
-
-    async def _withdrawn(self, job: Job) -> bool:
-        cell = withdrawn(job)
-        return not job.undo and cell in await self._host.insist(partial(self._host.store.load, [cell]))
 
     def _starts(self, turn: Turn, jobs: list[Job]) -> None:
         """Runs of other flows are asked for less and less often."""

@@ -11,8 +11,9 @@ import msgspec
 from segue.errors import InvalidInput, TransportUnavailable
 from segue.machine.facts import Fact, Key
 from segue.plan.graph import Node
-from segue.ports.store import CellKey, CellKind
 from segue.ports.tracing import Place
+from segue.runtime import backoff
+from segue.runtime.backoff import withdrawn
 from segue.runtime.work import Arrived, Job, News, RunRef, Ticket
 from segue.wire import envelope
 from segue.wire.envelope import Call
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
     from segue.runtime.turn import Turn
 
 log = logging.getLogger("segue.reader")
-
-
-def withdrawn(job: Job) -> CellKey:
-    """Where it is recorded that a call is not needed any more."""
-    return job.run.mark(f"{job.key.node}:withdrawn", job.key.tag, job.revision, CellKind.SENT)
 
 
 class Reader:
@@ -89,13 +85,14 @@ class Reader:
         """Make calls, except those whose result is recorded: it is published again."""
         cells = [cell for job in jobs for cell in (job.cell, job.parking)]
         found = await self._host.insist(partial(self._host.store.load, cells))
-        news = []
+        news, waiting = [], []
         for job in jobs:
             raw = found.get(job.cell)
             if raw is None:
                 parked = job.parking in found and not job.due
                 if job.withdrawn:
                     self._withdraw(turn, job, parked)
+                    waiting += [job] if parked and job.cell not in self._host.running else []
                 elif not parked:
                     turn.draft.job(job)
                 continue
@@ -104,6 +101,7 @@ class Reader:
                 item.recorded, item.redrive = True, job.redrive
                 turn.draft.publish(item)
                 news.append(item)
+        await backoff.relieve(turn, waiting)
         return news
 
     def job(self, call: Call, run: RunRef, tickets: tuple[Ticket, ...] = ()) -> Job:

@@ -32,6 +32,7 @@ from segue.machine.step import LOADED_JOIN, decide, hear, inputs, size, slots
 from segue.plan.graph import ENTRY, EXIT
 from segue.plan.names import opening
 from segue.ports.store import Cell, CellKey, Join
+from segue.runtime import backoff
 from segue.runtime.draft import Draft
 from segue.runtime.effects import Effects
 from segue.runtime.loading import Loader
@@ -101,6 +102,7 @@ class Turn:
         news = await self._record(proposed)
         news += await host.reader.read(self, [item for item in batch if isinstance(item, Arrived)])
         news += await host.overdue.read(self, [item.due for item in batch if isinstance(item, Overdue)])
+        await backoff.failing(self, [item.job for item in finished if item.retry_at and not item.job.undo])
         host.overdue.park(self)
         if asked:
             await host.orders.read(self, asked)

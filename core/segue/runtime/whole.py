@@ -9,6 +9,7 @@ knows what may have begun.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,8 +38,8 @@ from segue.machine.whole import gather, look, renewed
 from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.ports.store import CellKey, CellKind, Due
 from segue.ports.tracing import Place
+from segue.runtime import backoff
 from segue.runtime.overdue import GUARD_FIRST, LEASE
-from segue.runtime.reader import withdrawn
 from segue.runtime.view import View
 from segue.runtime.work import Job, News
 from segue.wire import envelope
@@ -74,6 +75,7 @@ class Whole:
         self._host = turn.host
         self._draft = turn.draft
         self._pending: dict[str, View] = {}
+        self._withdrawn: list[Job] = []
 
     def take(self, view: View, items: list[News]) -> None:
         """News of a run that is, or is from now on, looked at as a whole."""
@@ -81,6 +83,10 @@ class Whole:
             if view.noticed or not is_notice(item.fact) or _concerns(view, item.fact):
                 view.pending.append(item)
                 self._pending[view.run.id] = view
+
+    def again(self, views: Iterable[View]) -> None:
+        """Look at runs although there is no news of them: calls of theirs that had not been known are now."""
+        self._pending |= {view.run.id: view for view in views}
 
     async def look(self) -> None:
         """Look at the runs that there is news of."""
@@ -157,6 +163,8 @@ class Whole:
             seen = await self.read(view)
         calls = [job for effect in effects if (job := self._call(view, effect, seen, redrive)) is not None]
         lost = await self._turn.commit()
+        withdrawn, self._withdrawn = self._withdrawn, []
+        await backoff.relieve(self._turn, withdrawn)
         for job in calls:
             if job.parking not in lost:
                 self._draft.job(job)
@@ -228,13 +236,15 @@ class Whole:
 
     def _withdraw(self, view: View, effect: Withdraw, seen: Seen, redrive: int) -> None:
         job = Job(view.run, effect.key, effect.revision, {}, (), ())
-        cell, running = withdrawn(job), job.cell in self._host.running
+        cell, running = backoff.withdrawn(job), job.cell in self._host.running
         if cell in seen.marks and not redrive:
             return
         job.redrive = redrive
         self._draft.mark(cell)
         self._host.role.withdraw(self._turn, job)
         flow = view.run.plan.index.nodes[job.key.node].kind == "flow"
+        if self._host.role.executes and not flow and not running and job.parking in seen.marks:
+            self._withdrawn.append(job)
         if redrive and self._host.role.executes and not (flow or running or job.parking in seen.marks):
             self._turn.effects.give_up(job)
 
