@@ -96,6 +96,7 @@ async def test_cancelling_undoes_a_subflow_that_completed(parent: Mode, child: M
     async with open_stage(memory, parent, child) as here:
         run = await here.client.start(nested.asking, "x")
         await nested.until("label box of x")
+        await here.events(run.id, until="completed")
         await eventually(lambda: waits(here, run.id))
         assert (await run.cancel()).changed
         with pytest.raises(RunFailed, match="cancelled"):
@@ -115,6 +116,8 @@ async def test_an_undo_that_fails_within_is_seen_and_heals(
     async with open_stage(memory, parent, child) as here:
         nested.stuck.add("bad")
         run = await here.client.start(nested.shipping, "bad")
+
+        await here.events(run.id, until="stopped")
 
         async def failed() -> bool:
             [entry, *_] = (await here.client.where(run.id)).nodes

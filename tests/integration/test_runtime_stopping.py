@@ -6,9 +6,9 @@ import time
 
 import anyio
 import pytest
-from stage import Stage, eventually, stage
+from stage import eventually, stage
 
-from segue import App, Retry, RunFailed, Service, flow, race
+from segue import App, Flow, Retry, RunFailed, Service, after, each, flow, race, sleep, wait_for, when
 from segue.config import Config
 from segue.plan.projection import COORDINATOR, MODES, Mode
 
@@ -67,7 +67,29 @@ def elsewhere(order: str) -> str:
     return take(order)
 
 
-app = App("stopping", flows=[hopeless, quicker, elsewhere], services=[front, back])
+@flow(home=front, key=lambda order: order, on_failure="stop")
+def hasty(order: str) -> str:
+    """What fails is no input of what waits, nor of the result."""
+    with after(refuse(take(order))):
+        slow(order)
+    return take(wait_for("never", str, timeout=3600))
+
+
+@flow(home=front, key=lambda order: order, on_failure="stop")
+def hasty_map(order: str) -> str:
+    """One item of a map fails, while the others wait."""
+
+    def body(n: int) -> str:
+        with when(n > 1):
+            refuse(order)
+        return take(wait_for("never", str, timeout=3600, match=n))
+
+    each([1, 2], body)
+    with after(sleep(3600)):
+        return take(order)
+
+
+app = App("stopping", flows=[hopeless, quicker, elsewhere, hasty, hasty_map], services=[front, back])
 
 
 @pytest.fixture(autouse=True)
@@ -76,19 +98,11 @@ def clean() -> None:
     held.clear()
 
 
-async def backing_off(here: Stage, run: str, node: str) -> None:
-    async def there() -> bool:
-        found = {view.node: view for view in (await here.client.where(run)).nodes}
-        return found[node].next is not None
-
-    await eventually(there)
-
-
 @each_mode
 async def test_cancel_does_not_wait_for_a_backoff(mode: Mode, config: Config) -> None:
     async with stage(app, config, mode) as here, here.running():
         run = await here.client.start(hopeless, "x")
-        await backing_off(here, run.id, "flaky")
+        await here.events(run.id, until="attempt.failed")
         began = time.monotonic()
         assert (await run.cancel()).changed
         with pytest.raises(RunFailed, match="cancelled"):
@@ -114,7 +128,7 @@ async def test_another_replica_may_hear_of_the_stop(mode: Mode, memory: Config) 
     async with stage(app, memory, mode) as here, here.running(COORDINATOR, "front", "observer"):
         async with here.running("back"):
             run = await here.client.start(hopeless, "x")
-            await backing_off(here, run.id, "flaky")
+            await here.events(run.id, until="attempt.failed")
         async with here.running("back"):
             await run.cancel()
             with pytest.raises(RunFailed, match="cancelled"):
@@ -148,3 +162,33 @@ async def test_what_fails_elsewhere_is_undone_at_once(mode: Mode, memory: Config
         with pytest.raises(RunFailed, match="no x"):
             await run.result(5)
         assert done == ["take", "take", "put back", "put back"]
+
+
+@each_mode
+@pytest.mark.parametrize("fast", [hasty, hasty_map], ids=lambda fast: fast.name)
+async def test_the_first_failure_stops_what_does_not_depend_on_it(
+    mode: Mode, config: Config, fast: Flow[..., str]
+) -> None:
+    async with stage(app, config, mode) as here, here.running():
+        began = time.monotonic()
+        run = await here.client.start(fast, "x")
+        with pytest.raises(RunFailed, match="no x"):
+            await run.result(10)
+        assert time.monotonic() - began < 5
+        assert done == (["take", "put back"] if fast is hasty else [])
+        await here.events(run.id)
+        view = await here.client.where(run.id)
+        assert view.stop == "failed"
+        waits = {node.state for node in view.nodes if node.signal or node.kind in ("wait", "sleep")}
+        assert waits == {"cancelled"}
+
+
+@each_mode
+async def test_a_run_that_was_paused_still_fails_fast(mode: Mode, memory: Config) -> None:
+    async with stage(app, memory, mode) as here, here.running(COORDINATOR, "front", "observer"):
+        run = await here.client.start(hasty, "x")
+        await run.pause()
+        await run.resume()
+        async with here.running("back"):
+            with pytest.raises(RunFailed, match="no x"):
+                await run.result(5)

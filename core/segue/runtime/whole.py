@@ -311,4 +311,6 @@ def _kept(view: View, fact: AnyFact) -> bool:
     if not isinstance(fact, Fact):
         return not is_notice(fact) or (_concerns(view, fact) and not (isinstance(fact, Undone) and fact.error))
     index = view.run.plan.index
+    if fact.outcome.kind == "failed" and EXIT in view.mine and fact.key.node in index.stopping:
+        return True
     return fact.key.node in view.mine or bool(index.fed(view.mine)[fact.key.node])
