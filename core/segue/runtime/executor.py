@@ -57,8 +57,8 @@ class Current(msgspec.Struct, frozen=True):
         tag: Which item or round of it this is, as "3" or "3.0"; "" outside of `each` and `repeat`.
         revision: 1, and one more for each retry of the run that decides the node anew.
         attempt: Number of this attempt, from 1.
-        idempotency_key: The same for every attempt and redelivery of this call; hand it to the outside world. That of
-            an undo is another one.
+        idempotency_key: Hand it to the outside world: the same for every attempt and redelivery of this call, and when
+            a retry of the run makes it again, unless it was undone before. That of an undo is another one.
     """
 
     run: str
@@ -258,5 +258,5 @@ def _clean(text: str) -> str:
 
 
 def _idempotency_key(job: Job) -> str:
-    key = f"{job.run.id}/{job.key.node}/{job.key.tag}/{job.revision}"
+    key = f"{job.run.id}/{job.key.node}/{job.key.tag}/{job.since}"
     return f"{key}/undo" if job.undo else key

@@ -114,7 +114,7 @@ class DueRows:
         """Give calls that take long a due row, or push it forward; their deliveries need not wait any longer."""
         clock = self._host.clock()
         for job in self._host.running.values():
-            if clock - job.since < PARK_AFTER or clock - job.parked_at < LEASE / 3:
+            if clock - job.started < PARK_AFTER or clock - job.parked_at < LEASE / 3:
                 continue
             job.parked_at = clock
             if job.row in turn.draft.after:

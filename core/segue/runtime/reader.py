@@ -119,7 +119,7 @@ class Reader:
             raise InvalidInput(f"call {call.id} has broken arguments: {error}") from None
         inputs = tuple(Place(*place) for place in call.inputs)
         job = Job(run, Key(call.node, call.tag), call.revision, args, inputs, tickets)
-        job.redrive = call.redrive
+        job.redrive, job.since = call.redrive, call.since
         job.undo, job.withdrawn = call.undo, call.withdraw
         return job
 

@@ -162,7 +162,7 @@ class ServiceRole:
         jobs = families(turn, jobs)
         now = turn.host.clock()
         for job in jobs:
-            job.since = now
+            job.started = now
             turn.host.running[job.cell] = job
         if jobs:
             self.executor.start(self.tasks, jobs)

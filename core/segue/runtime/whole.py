@@ -33,7 +33,7 @@ from segue.machine.facts import (
     Withdraw,
 )
 from segue.machine.routes import inputs
-from segue.machine.scopes import revision
+from segue.machine.scopes import revision, since
 from segue.machine.whole import gather, look, renewed
 from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.ports.store import CellKey, CellKind, Due
@@ -217,6 +217,7 @@ class Whole:
         args = effect.args if isinstance(effect, Invoke) else {"args": effect.args, "result": effect.result}
         job = Job(run, effect.key, effect.revision, args, _inputs(view, effect, seen), ())
         job.undo = isinstance(effect, Undo)
+        job.since = since(seen.state, job.key, job.revision)
         job.redrive = redrive
         if job.cell in self._host.running or job.parking in seen.marks:
             return None

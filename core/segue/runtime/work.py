@@ -145,7 +145,10 @@ class News:
 
 
 class Job:
-    """A call of a step that is to be made, or under way."""
+    """A call of a step that is to be made, or under way.
+
+    `since`: the revision since which its node was never undone; `started`: when this process began with it.
+    """
 
     __slots__ = (
         "args",
@@ -159,6 +162,7 @@ class Job:
         "revision",
         "run",
         "since",
+        "started",
         "tickets",
         "undo",
         "withdrawn",
@@ -174,7 +178,8 @@ class Job:
         self.inputs = inputs
         self.tickets = tickets
         self.attempt = 1
-        self.since = 0.0
+        self.since = 1
+        self.started = 0.0
         self.parked_at = 0.0
         self.due = False
         self.redrive = 0
@@ -232,6 +237,7 @@ class Job:
             key=run.key,
             redrive=self.redrive,
             undo=self.undo,
+            since=self.since,
             withdraw=withdraw,
         )
 

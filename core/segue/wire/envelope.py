@@ -112,6 +112,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
 
     A CloudEvent too; `data` holds the arguments by name, `inputs` the attempts (node, tag, number) that they came from.
     `undo`: undo the step instead; `data` holds these `args`, and the `result`. `withdraw`: the call is not needed.
+    `since`: the revision since which the node was never undone; the idempotency key has it, `revision` is the result's.
     """
 
     id: str
@@ -136,6 +137,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     traceparent: str = ""
     redrive: int = 0
     undo: bool = False
+    since: int = 1
     withdraw: bool = False
 
 
