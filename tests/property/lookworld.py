@@ -81,7 +81,7 @@ class World:
         self.tries: Counter[tuple[Key, int]] = Counter()
         self.calls: dict[tuple[Key, int], dict[str, Any]] = {}
 
-    def run(self, cancel: float = 0.0, retries: int = 0) -> Told:
+    def run(self, cancel: float = 0.0, retries: int = 0, choose: bool = False) -> Told:
         self.add(self.home, Fact(Key(ENTRY), Outcome("completed", GIVEN)))
         self.act(self.home)
         for _ in range(3_000):
@@ -96,10 +96,11 @@ class World:
             state = self.home.state(self.plan)
             end = state.outcomes.get(Key(EXIT))
             assert end is not None, "the run does not end"
-            if not retries or end.kind == "completed":
+            chosen = self.chosen() if retries and choose else ()
+            if not retries or (end.kind == "completed" and not chosen):
                 return self.told(state)
             retries -= 1
-            self.grant(orders.retry(self.plan, state, (), self.home.mine))
+            self.grant(orders.retry(self.plan, state, chosen, self.home.mine))
         raise AssertionError("the run never ends")
 
     def told(self, state: State) -> Told:
@@ -108,6 +109,14 @@ class World:
             known = part.state(self.plan).outcomes
             outcomes.update({key: outcome for key, outcome in known.items() if key.node in part.mine})
         return Told(outcomes, self.undone, state.resets, self.calls)
+
+    def chosen(self) -> tuple[str, ...]:
+        """Something that ran, to be run again: one item or round of it, if it lies in a map or a loop."""
+        places = sorted(key for key, _ in self.calls)
+        if not places or self.rng.random() < 0.3:
+            return ()
+        node, tag = self.rng.choice(places)
+        return (f"{node}/{tag}" if tag else node,)
 
     def grant(self, order: AnyFact | str) -> None:
         if not isinstance(order, str):

@@ -17,11 +17,11 @@ from segue.testing.plans import DETERMINISTIC, EVERYTHING, random_plan
 from segue.testing.reference import bare, evaluate
 
 
-def compare(seed: int, retries: int = 0) -> None:
+def compare(seed: int, retries: int = 0, choose: bool = False) -> None:
     """Run a plan in both modes, and compare both with the evaluator."""
     plan, behaviour = random_plan(random.Random(seed), 40), Scripted(seed)
     for i, mode in enumerate(MODES):
-        told = World(plan, behaviour, mode, seed + i).run(retries=retries)
+        told = World(plan, behaviour, mode, seed + i).run(retries=retries, choose=choose)
         expected = evaluate(plan, GIVEN, behaviour, told.resets)
         ours = {key: bare(found) for key, found in told.outcomes.items() if plan.index.nodes[key.node].kind != "timer"}
         theirs = {key: bare(found) for key, found in expected.outcomes.items()}
@@ -43,6 +43,11 @@ def in_order(plan, told: Told) -> None:
 def test_both_modes_agree_with_the_evaluator(retries):
     for seed in range(200):
         compare(seed, retries)
+
+
+def test_items_and_rounds_that_are_chosen_run_again_and_what_follows_from_them():
+    for seed in range(200):
+        compare(seed, 2, choose=True)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -102,7 +102,7 @@ class Actions:
 
 
 def _check_nodes(plan: Plan, nodes: Sequence[str]) -> None:
-    for name in nodes:
+    for name in (text.partition("/")[0] for text in nodes):
         if name not in plan.index.nodes:
             known = ", ".join(node.id for node in plan.nodes if ":" not in node.id and "." not in node.id)
             raise InvalidInput(f"flow {plan.flow!r} has no node {name!r}", f"its nodes: {known}")

@@ -295,7 +295,8 @@ class Client:
 
         Args:
             run: A handle, an id, or a business key.
-            nodes: Names of nodes to run again, too.
+            nodes: Names of nodes to run again, too; `name/tag` for one item of a map or one round of a loop ("pick/3"),
+                with all rounds that follow.
             flow: The run's flow, if it is named by a key that several flows may use.
 
         Returns:

@@ -38,7 +38,7 @@ from segue.runtime.effects import Effects
 from segue.runtime.loading import Loader
 from segue.runtime.naps import Naps
 from segue.runtime.view import View
-from segue.runtime.whole import Whole
+from segue.runtime.whole import Whole, concerns
 from segue.runtime.work import (
     Arrived,
     Asked,
@@ -218,7 +218,9 @@ class Turn:
             news = []
             for run, items in fresh.items():
                 view = self.views[run]
-                plain = [item for item in items if isinstance(item.fact, Fact)] if not view.noticed else []
+                # What comes with the first notice is not forgotten: after a reset, it may have been said for that.
+                whole = view.noticed or any(is_notice(item.fact) and concerns(view, item.fact) for item in items)
+                plain = [item for item in items if isinstance(item.fact, Fact)] if not whole else []
                 if plain:
                     news += self._hear(view, plain)
                 self.whole.take(view, [item for item in items if item not in plain])

@@ -80,7 +80,7 @@ class Whole:
     def take(self, view: View, items: list[News]) -> None:
         """News of a run that is, or is from now on, looked at as a whole."""
         for item in items:
-            if view.noticed or not is_notice(item.fact) or _concerns(view, item.fact):
+            if view.noticed or not is_notice(item.fact) or concerns(view, item.fact):
                 view.pending.append(item)
                 self._pending[view.run.id] = view
 
@@ -295,7 +295,7 @@ def _inputs(view: View, effect: Invoke | Undo, seen: Seen) -> tuple[Place, ...]:
     return tuple(places)
 
 
-def _concerns(view: View, fact: AnyFact) -> bool:
+def concerns(view: View, fact: AnyFact) -> bool:
     """Whether a notice matters here."""
     index = view.run.plan.index
     if isinstance(fact, Stop):
@@ -310,7 +310,7 @@ def _concerns(view: View, fact: AnyFact) -> bool:
 def _kept(view: View, fact: AnyFact) -> bool:
     """Whether a fact is recorded here: own ones, and what own nodes wait for."""
     if not isinstance(fact, Fact):
-        return not is_notice(fact) or (_concerns(view, fact) and not (isinstance(fact, Undone) and fact.error))
+        return not is_notice(fact) or (concerns(view, fact) and not (isinstance(fact, Undone) and fact.error))
     index = view.run.plan.index
     if fact.outcome.kind == "failed" and EXIT in view.mine and fact.key.node in index.stopping:
         return True

@@ -66,7 +66,7 @@ class Cancel(msgspec.Struct, frozen=True, omit_defaults=True, tag="cancel"):
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True, tag="retry"):
-    """Decide anew what an ended run failed at, and these nodes.
+    """Decide anew what an ended run failed at, and these nodes (`name`, or `name/tag` for an item or a round).
 
     `revision` is the one whose end the caller saw: if there is a newer one, it was retried already. 0: whichever.
     """
