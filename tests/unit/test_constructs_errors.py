@@ -152,10 +152,10 @@ def matched_alike(order: Any) -> None:
 
 
 def matched_alike_deeper(order: Any) -> None:
-    each(
-        order.lines,
-        lambda line: repeat(lambda n: attempt(lambda: wait_for("ok", int, match=line)), 0, lambda n: n > 1, cap=2),
-    )
+    def ask(line: Any) -> Any:
+        return attempt(lambda: wait_for("ok", int, match=line), timeout=60)
+
+    each(order.lines, lambda line: repeat(lambda n: ask(line), 0, lambda n: n > 1, cap=2))
 
 
 def twice_typed(order: Any) -> None:

@@ -83,7 +83,8 @@ def _slot(trace: Trace, signal: str, match: graph.Value) -> bytes:
             )
         around = around.outer
     if isinstance(match, graph.Get):
-        match = found[0][1]
+        source = found[0][1]
+        return msgspec.json.encode((source.node, source.path))
     return msgspec.json.encode(match)
 
 
