@@ -9,6 +9,7 @@ from segue.machine.step import joins
 from segue.plan.names import EXIT, TIMER, watching
 from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
 from segue.runtime.outbox import Outbox
+from segue.runtime.overdue import PARK_AFTER
 from segue.runtime.work import Job, Mark, News, RunRef, Ticket, said_again
 from segue.wire import envelope
 from segue.wire.envelope import Event
@@ -70,8 +71,16 @@ class Draft:
         self.outbox.event(news.run.mode, event.flow, event.node, event.kind, raw)
 
     def job(self, job: Job) -> None:
-        """Make a call, unless it is under way here: then its deliveries wait for it too."""
+        """Make a call, unless it is under way here: then its deliveries wait for it too.
+
+        What a redrive finds open may just be under way in another replica, and not for long enough to have a due row.
+        It gets one now, so that it is called a little later, if it still has no result then.
+        """
         running = self._host.running.get(job.cell) or self.jobs.get(job.cell)
+        if running is None and job.redrive and not job.due and self._host.role.executes:
+            job.attempt = 0
+            self.park(job, self.now.timestamp() + 2 * PARK_AFTER)
+            return
         if running is None:
             self.jobs[job.cell] = running = job
             fresh = job.tickets

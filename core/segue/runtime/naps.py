@@ -61,11 +61,13 @@ class Naps:
     async def signalled(self, news: News) -> None:
         """A signal has been recorded: who waits for it?"""
         assert isinstance(news.fact, Signal)
-        view = self._turn.view(news.run)
+        view, slot = self._turn.view(news.run), news.fact.slot.encode()
         nodes = news.run.plan.index.nodes
-        for mark in (await self._turn.whole.read(view)).marks:
+        for mark, waits_for in (await self._turn.whole.read(view)).marks.items():
             node = nodes.get(mark.node)
-            if mark.kind == CellKind.WAITING and node is not None and node.step == news.fact.name:
+            if mark.kind != CellKind.WAITING or node is None:
+                continue
+            if node.step == news.fact.name and waits_for == slot:
                 await self._look(view, Key(mark.node, mark.tag), mark.revision, signal=news.fact)
 
     async def fired(self, row: Due, run: RunRef, call: Call) -> None:

@@ -16,6 +16,9 @@ may differ. What the machine derives from recorded facts is the same for everybo
 Who decides a join: the loaded state was read before this turn's arrivals were written, so a join that is complete with
 an arrival which only this turn knows is complete nowhere else. Results are written before the state is read; of several
 replicas that record the inputs of one join, all may then read it as complete, so only the tally's answer counts.
+
+Two replicas may also derive one gateway from different inputs. Whoever recorded it goes on; the other one does not
+call what follows (`_ceded`), since the deliveries that the first one still holds stand behind it.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ from segue.runtime.work import (
     Arrived,
     Asked,
     Input,
+    Job,
     News,
     Overdue,
     Returned,
@@ -78,6 +82,7 @@ class Turn:
         self.draft = Draft(host)
         self.views: dict[str, View] = {}
         self.counted: set[CellKey] = set()
+        self.ceded: set[CellKey] = set()
         self.complete: set[Join] = set()
         self.started: set[str] = set()
         self.choices: list[News] = []
@@ -105,7 +110,7 @@ class Turn:
         if asked:
             await host.orders.read(self, asked)
         await self._go_on(news)
-        host.role.launch(self, list(self.draft.jobs.values()))
+        host.role.launch(self, self._jobs())
         if self.draft.ended:
             await host.families.ended(self)
         messages = self.draft.outbox.messages()
@@ -131,6 +136,27 @@ class Turn:
             news = []
             if not (self.choices or self.later or self.draft.cells or self.draft.due or self.draft.naps):
                 return
+
+    def _jobs(self) -> list[Job]:
+        """The calls of this turn, without those that somebody else makes."""
+        if not self.ceded:
+            return list(self.draft.jobs.values())
+        found = []
+        for job in self.draft.jobs.values():
+            if self._cedes(job):
+                self.draft.release(job.tickets)
+            else:
+                found.append(job)
+        return found
+
+    def _cedes(self, job: Job) -> bool:
+        view = self.views.get(job.run.id)
+        if view is None or view.noticed or job.due:
+            return False
+        sources = view.sources(job.key)
+        if not any(job.run.cell(source, job.revision) in self.ceded for source in sources):
+            return False
+        return len(sources) < 2 or Join(job.run.id, *job.key, job.revision) not in self.complete
 
     def _results(self, finished: Iterable[Returned]) -> list[News]:
         """What finished calls propose to record; a failed attempt that another one follows gets a due row instead."""
@@ -280,6 +306,7 @@ class Turn:
             # What was there before counts no more, here or in a commit whose answer was lost: its joins are asked for.
             again = {join for cell in cells if _recount(*written[cell.key], result.lost) for join in cell.joins}
             again -= result.tallies.keys()
+            self.ceded |= {cell for cell in result.lost if _cedes(*written[cell], result.lost)}
             tallies = result.tallies
             if again:
                 tallies = tallies | await self.host.insist(partial(self.host.store.tally, list(again)))
@@ -364,6 +391,12 @@ def _recount(cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:
     if cell.key not in lost:
         return False
     return news is None or news.repeated or lost[cell.key] == cell.value
+
+
+def _cedes(cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:
+    """Whether somebody else has recorded the same at the same time, from other deliveries, and is going on with it."""
+    decided = news is not None and isinstance(news.fact, Fact) and not news.event.attempt
+    return decided and not _recount(cell, news, lost)
 
 
 def _needed_later(run: RunRef, key: Key, mine: frozenset[str]) -> bool:

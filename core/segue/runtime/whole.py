@@ -9,6 +9,7 @@ knows what may have begun.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,7 +60,7 @@ class Seen(NamedTuple):
     state: State
     facts: list[AnyFact]
     events: dict[CellKey, tuple[AnyFact, Event, bytes]]
-    marks: frozenset[CellKey]
+    marks: Mapping[CellKey, bytes]
 
 
 class Whole:
@@ -106,10 +107,10 @@ class Whole:
             if fact is not None:
                 facts.append(fact)
                 events[cell] = (fact, event, raw)
-        marks = frozenset(cell for cell in cells if cell.kind in _MARKS)
+        marks = {cell: raw for cell, raw in cells.items() if cell.kind in _MARKS}
         return Seen(self._gather(view, facts, marks), facts, events, marks)
 
-    def _gather(self, view: View, facts: list[AnyFact], marks: frozenset[CellKey]) -> State:
+    def _gather(self, view: View, facts: list[AnyFact], marks: Iterable[CellKey]) -> State:
         begun = {
             (Key(cell.node, cell.tag), cell.revision)
             for cell in marks
@@ -158,7 +159,7 @@ class Whole:
         calls = [job for effect in effects if (job := self._call(view, effect, seen, redrive)) is not None]
         lost = await self._turn.commit()
         for job in calls:
-            if job.parking not in lost:
+            if job.parking not in lost and (redrive or job.sending not in lost):
                 self._draft.job(job)
         for effect in effects:
             if isinstance(effect, Sleep | Listen):
