@@ -17,17 +17,18 @@ import msgspec
 class CellKind(IntEnum):
     """What a cell says; part of its key, so that the kinds never collide.
 
-    OUTCOME: what came of a node.
+    OUTCOME: what came of a node; of the exit of a region, or that the region was stopped before it came to it.
     PARKED: the call of a node has a due row, and until its outcome is known nothing else goes on with it.
     NOTICED: there are notices of this run here, so it is looked at as a whole; its node is `run`.
-    STOP: a scope is stopped.
+    STOP: a scope is stopped, whatever came of its exit.
     TOKEN: within a stopped scope, a node and all that follows from it is undone.
     UNDONE: the undo of a node came to an end.
     RESET: the run was retried.
     PAUSE: the run is held, or goes on.
     SIGNAL: a signal arrived.
     WAITING: a wait, a sleep or a timer has begun.
-    SENT: a call was sent.
+    SENT: a call was sent, or never will be.
+    END: what came of the exit of a region that was stopped before it came to it.
     """
 
     OUTCOME = 1
@@ -41,6 +42,7 @@ class CellKind(IntEnum):
     SIGNAL = 9
     WAITING = 10
     SENT = 11
+    END = 12
 
 
 class CellKey(NamedTuple):

@@ -12,7 +12,6 @@ from segue.runtime.outbox import Outbox
 from segue.runtime.overdue import PARK_AFTER
 from segue.runtime.work import Job, Mark, News, RunRef, Ticket, said_again
 from segue.wire import envelope
-from segue.wire.envelope import Event
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
@@ -22,6 +21,7 @@ class Draft:
     """The effects of a turn.
 
     Attributes:
+        me: This replica, as the value of marks.
         now: The time of everything that the turn decides.
         cells: Facts to record, with the news that they come from (a mark has none).
         due: Due rows to write.
@@ -29,7 +29,7 @@ class Draft:
         after: Due rows to delete in the next turn, when their effects are published.
         jobs: Calls to make.
         naps: Nodes that wait for time or a signal, and have just begun to.
-        ended: Runs that end here, with the event and its bytes.
+        ended: Ends of runs that are decided here.
         seen: News that were handled.
         held: Deliveries to acknowledge, unless something still waits for them.
         unknown: Deliveries to hand back: their plan is not known yet.
@@ -45,12 +45,13 @@ class Draft:
         self.after: list[DueKey] = []
         self.jobs: dict[CellKey, Job] = {}
         self.naps: list[tuple[RunRef, Sleep | Listen]] = []
-        self.ended: list[tuple[RunRef, Event, bytes]] = []
+        self.ended: list[News] = []
         self.seen: list[Mark] = []
         self.held: list[Ticket] = []
         self.unknown: list[Ticket] = []
         self.broken: list[tuple[Ticket, str]] = []
         self._host = host
+        self.me = host.replica.encode()
 
     def keep(self, news: News) -> None:
         """Record a fact, and count it for the joins here that it feeds."""
@@ -61,14 +62,20 @@ class Draft:
             fed = tuple([Join(run.id, key.node, key.tag, fact.revision) for key in counted])
         self.cells[news.cell] = Cell(news.cell, news.raw, fed), news
 
-    def mark(self, cell: CellKey, value: bytes = b"") -> None:
-        """Record something that is said by being there."""
-        self.cells[cell] = Cell(cell, value), None
+    def mark(self, cell: CellKey, value: bytes | None = None) -> None:
+        """Record something that is said by being there; by default with the name of this replica."""
+        self.cells[cell] = Cell(cell, self.me if value is None else value), None
 
     def publish(self, news: News) -> None:
         """Publish the event of a fact, under its redrive."""
         event, raw = said_again(news.event, news.raw, news.redrive)
         self.outbox.event(news.run.mode, event.flow, event.node, event.kind, raw)
+
+    def takes_back(self, end: News) -> None:
+        """A run does not end after all: somebody else stopped it at the same time."""
+        self.ended.remove(end)
+        self.after.remove(end.run.guard(end.event.revision))
+        self.outbox.drop(end.raw)
 
     def job(self, job: Job) -> None:
         """Make a call, unless it is under way here: then its deliveries wait for it too.
@@ -91,6 +98,11 @@ class Draft:
             running.tickets += fresh
         for ticket in fresh:
             ticket.holds += 1
+
+    def drop(self, job: Job) -> None:
+        """Do not make a call after all."""
+        del self.jobs[job.cell]
+        self.release(job.tickets)
 
     def park(self, job: Job, at: float, again: bool = False) -> None:
         """Give a call a due row; until its outcome is known, nothing else goes on with it.

@@ -14,8 +14,8 @@ import msgspec
 from segue.machine.facts import Await, Effect, Key, Listen, Signal, Sleep
 from segue.machine.scopes import revision as place_revision
 from segue.machine.step import decide, inputs
-from segue.plan.graph import EXIT
 from segue.ports.store import CellKind, Due
+from segue.runtime.overdue import newest_end
 from segue.runtime.view import View
 from segue.runtime.work import News, RunRef
 from segue.wire import envelope
@@ -79,8 +79,7 @@ class Naps:
             self._draft.after.append(row.key)
 
     async def _over(self, view: View) -> bool:
-        end = view.run.cell(Key(EXIT))
-        return end in await self._host.insist(partial(self._host.store.load, [end]))
+        return newest_end(await self._host.insist(partial(self._host.store.scan, [view.run.id]))) is not None
 
     async def _look(
         self, view: View, key: Key, revision: int, signal: Signal | None = None, due: bool = False

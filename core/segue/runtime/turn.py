@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 from segue.errors import OutcomeConflict, SegueError
 from segue.machine.facts import Await, Fact, Key, Signal
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, size, slots
-from segue.plan.graph import ENTRY, EXIT
+from segue.plan.graph import ENTRY
 from segue.plan.names import opening
 from segue.ports.store import Cell, CellKey, Join
 from segue.runtime.draft import Draft
@@ -118,7 +118,7 @@ class Turn:
             await host.insist(partial(host.transport.publish, messages))
         self._published(finished, starts, asked)
         await self.draft.settle()
-        await host.report([(run, event) for run, event, _ in self.draft.ended])
+        await host.report([(end.run, end.event) for end in self.draft.ended])
 
     async def _go_on(self, news: list[News]) -> None:
         """Derive what follows, until nothing new is chosen or decided."""
@@ -134,20 +134,17 @@ class Turn:
             await self.commit()
             await self.naps.begin()
             news = []
-            if not (self.choices or self.later or self.draft.cells or self.draft.due or self.draft.naps):
+            if self.choices or self.later or self.draft.cells or self.draft.due or self.draft.naps:
+                continue
+            if not await self.whole.overtaken():
                 return
 
     def _jobs(self) -> list[Job]:
         """The calls of this turn, without those that somebody else makes."""
-        if not self.ceded:
-            return list(self.draft.jobs.values())
-        found = []
-        for job in self.draft.jobs.values():
+        for job in list(self.draft.jobs.values()):
             if self._cedes(job):
-                self.draft.release(job.tickets)
-            else:
-                found.append(job)
-        return found
+                self.draft.drop(job)
+        return list(self.draft.jobs.values())
 
     def _cedes(self, job: Job) -> bool:
         view = self.views.get(job.run.id)
@@ -202,7 +199,8 @@ class Turn:
             found = news if raw is None else await self._winner(news, raw)
             if found is not None:
                 found.tickets, found.recorded = news.tickets, True
-                self.draft.publish(found)
+                if self.effects.shown(self.view(found.run), found.fact):
+                    self.draft.publish(found)
                 if isinstance(found.fact, Fact):
                     self.draft.forget(found.run, found.fact)
                 recorded.append(found)
@@ -297,12 +295,7 @@ class Turn:
                 for cell, news in written.values()
                 if cell.joins and news is not None and isinstance(news.fact, Fact) and cell.key not in result.lost
             )
-            # Another replica may have ended a run at the same time.
-            self.draft.ended = [
-                item
-                for item in self.draft.ended
-                if result.lost.get(item[0].cell(Key(EXIT), item[1].revision), item[2]) == item[2]
-            ]
+            self._ends(result.lost)
             # What was there before counts no more, here or in a commit whose answer was lost: its joins are asked for.
             again = {join for cell in cells if _recount(*written[cell.key], result.lost) for join in cell.joins}
             again -= result.tallies.keys()
@@ -313,6 +306,18 @@ class Turn:
             fresh = Counter(join for cell in cells if cell.key not in result.lost for join in cell.joins)
             await self._complete(tallies, fresh, smallest)
         return lost
+
+    def _ends(self, lost: dict[CellKey, bytes]) -> None:
+        """Another replica may have ended, or stopped, a run at the same time."""
+        for end in list(self.draft.ended):
+            raw = lost.get(end.cell, end.raw)
+            if raw == end.raw:
+                continue
+            self.draft.takes_back(end)
+            stop = self.news(end.run, envelope.decode(raw), raw)
+            if stop is not None and is_notice(stop.fact):
+                stop.recorded = True
+                self.later.append(stop)
 
     async def _complete(self, tallies: dict[Join, int], fresh: Counter[Join], smallest: int) -> None:
         """Decide joins whose last input has just been counted, and let further items of a map in."""

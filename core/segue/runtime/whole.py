@@ -9,7 +9,7 @@ knows what may have begun.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from segue.runtime.turn import Turn
 
 log = logging.getLogger("segue.whole")
+
+_NEVER = b"never"
+"""In the place of a call that was sent: it has not begun and is cancelled, so it never will be."""
 
 _MARKS = frozenset({CellKind.PARKED, CellKind.SENT, CellKind.WAITING, CellKind.NOTICED})
 
@@ -110,11 +113,13 @@ class Whole:
         marks = {cell: raw for cell, raw in cells.items() if cell.kind in _MARKS}
         return Seen(self._gather(view, facts, marks), facts, events, marks)
 
-    def _gather(self, view: View, facts: list[AnyFact], marks: Iterable[CellKey]) -> State:
+    def _gather(self, view: View, facts: list[AnyFact], marks: Mapping[CellKey, bytes]) -> State:
         begun = {
             (Key(cell.node, cell.tag), cell.revision)
             for cell in marks
-            if cell.kind in (CellKind.PARKED, CellKind.SENT) and cell.node in view.run.plan.index.nodes
+            if cell.kind in (CellKind.PARKED, CellKind.SENT)
+            and cell.node in view.run.plan.index.nodes
+            and marks[cell] != _NEVER
         }
         for job in self._host.running.values():
             if job.run.id == view.run.id and not job.undo:
@@ -123,17 +128,52 @@ class Whole:
 
     async def first(self, view: View) -> None:
         """A run gets its first notice here, in the next commit: what was ready before has been called already."""
-        if view.noticed:
+        if self._host.noticed.get(view.run.id):
             return
-        await self._turn.commit()
+        if not view.noticed:
+            self._draft.mark(view.run.noticed)
+            await self._turn.commit()
         seen = await self.read(view)
+        marked = view.run.marked in seen.marks
+        self._noticed(view, marked)
+        if marked:
+            return
         before = self._gather(view, [fact for fact in seen.facts if not is_notice(fact)], seen.marks)
         for effect in look(view.run.plan, before, view.mine):
             if isinstance(effect, Invoke):
                 self._draft.mark(view.run.mark(*effect.key, effect.revision, CellKind.SENT))
-        self._draft.mark(view.run.noticed)
+        self._draft.mark(view.run.marked)
+
+    def _noticed(self, view: View, marked: bool) -> None:
         view.noticed = True
-        self._host.noticed.add([(view.run.id, None)])
+        self._host.noticed.add([(view.run.id, marked)])
+
+    async def overtaken(self) -> bool:
+        """Find runs that got their first notice elsewhere in this turn; False if there are none.
+
+        Whoever records a first notice marks the calls that it sees to be ready as begun. It may not have seen what
+        this turn recorded; so calls that follow from that are marked here, unless they have been given up.
+        """
+        asked: dict[CellKey, View] = {}
+        for job in self._draft.jobs.values():
+            view = self._turn.views.get(job.run.id)
+            if view is not None and view.noticed is False:
+                asked[job.run.noticed] = view
+        there = await self._host.insist(partial(self._host.store.load, asked)) if asked else {}
+        if not there:
+            return False
+        runs = {cell.run for cell in there}
+        jobs = [job for job in self._draft.jobs.values() if job.run.id in runs and not job.undo]
+        for job in jobs:
+            self._draft.mark(job.sending)
+        for cell in there:
+            self._noticed(asked[cell], False)
+            self._pending[cell.run] = asked[cell]
+        lost = await self._turn.commit()
+        for job in jobs:
+            if lost.get(job.sending) == _NEVER:
+                self._draft.drop(job)
+        return True
 
     async def _again(self, view: View) -> None:
         """Record what is new, and find all that follows."""
@@ -152,14 +192,21 @@ class Whole:
             self._renew(view, seen)
         while True:
             effects = look(view.run.plan, seen.state, view.mine)
-            if not self._decide(view, effects, seen):
+            found = self._decide(view, effects, seen)
+            given_up = await self._give_up(view, effects, seen)
+            if not (found or given_up):
                 break
             await self._turn.commit()
             seen = await self.read(view)
         calls = [job for effect in effects if (job := self._call(view, effect, seen, redrive)) is not None]
         lost = await self._turn.commit()
         for job in calls:
-            if job.parking not in lost and (redrive or job.sending not in lost):
+            if lost.get(job.parking, self._draft.me) != self._draft.me:
+                continue
+            begun = lost.get(job.sending, self._draft.me)
+            if begun == _NEVER:
+                self._draft.after.append(job.row)
+            elif redrive or begun == self._draft.me:
                 self._draft.job(job)
         for effect in effects:
             if isinstance(effect, Sleep | Listen):
@@ -169,19 +216,39 @@ class Whole:
         """Record decisions and choices; False if there are none."""
         found = False
         for effect in effects:
-            if isinstance(effect, Record):
+            if isinstance(effect, Record) and not _gives_up(view, effect):
                 found = self._keep(view, effect.fact, seen) or found
             elif isinstance(effect, Choose):
                 for fact in effect.facts:
                     found = self._keep(view, fact, seen) or found
         return found
 
+    async def _give_up(self, view: View, effects: list[Effect], seen: Seen) -> bool:
+        """Calls that have not begun are cancelled, unless somebody begins them at the same time."""
+        facts = {}
+        for effect in effects:
+            if isinstance(effect, Record) and _gives_up(view, effect) and isinstance(effect.fact, Fact):
+                cell = view.run.mark(*effect.fact.key, effect.fact.revision, CellKind.SENT)
+                facts[cell] = effect.fact
+                self._draft.mark(cell, _NEVER)
+        if not facts:
+            return False
+        lost = await self._turn.commit()
+        for cell, fact in facts.items():
+            if lost.get(cell, _NEVER) == _NEVER:
+                self._keep(view, fact, seen)
+        return True
+
     def _keep(self, view: View, fact: AnyFact, seen: Seen) -> bool:
         cell = view.run.place(fact)
+        if isinstance(fact, Fact) and cell in seen.events and isinstance(seen.events[cell][0], Stop):
+            cell = cell._replace(kind=CellKind.END)
         if cell in seen.events or cell in self._draft.cells:
             return False
         if isinstance(fact, Fact):
-            news = self._turn.effects.decided(view, fact, 0)
+            self._turn.effects.decided(view, fact, 0, cell)
+            if fact.key.node == EXIT:
+                self._because(view, seen)
         else:
             news = self._turn.effects.news(view, fact)
             self._draft.keep(news)
@@ -189,6 +256,12 @@ class Whole:
         if isinstance(fact, Reset):
             self.reopen(view, fact.revision)
         return True
+
+    def _because(self, view: View, seen: Seen) -> None:
+        """An end is not told without the stops and resets that led to it, should whoever recorded them have died."""
+        for fact, event, raw in seen.events.values():
+            if isinstance(fact, Stop | Reset) and event.source == self._host.source:
+                self._publish(view, fact, event, raw, 0)
 
     def reopen(self, view: View, revision: int) -> None:
         """A run that had ended goes on: it has a guard again."""
@@ -217,7 +290,11 @@ class Whole:
             return None
         if self._host.role.executes or run.plan.index.nodes[job.key.node].kind == "flow":
             if job.sending in seen.marks and not job.undo:
-                return None  # begun before the first notice: a delivery or a due row is behind it
+                # Begun before the first notice, by whoever holds its delivery; should that fail, the row is there.
+                job.attempt = 0
+                self._draft.park(job, self._draft.now.timestamp() + LEASE)
+                return None
+            self._draft.mark(job.sending)
             self._draft.park(job, self._draft.now.timestamp() + LEASE)
             return job
         if job.sending in seen.marks and not redrive:
@@ -281,6 +358,14 @@ def _inputs(view: View, effect: Invoke | Undo, seen: Seen) -> tuple[Place, ...]:
         if known is not None and known[1].attempt and revision(plan, state.resets, key) == 1:
             places.append(Place(*key, known[1].attempt))
     return tuple(places)
+
+
+def _gives_up(view: View, effect: Record) -> bool:
+    """Whether a decision rests on a call's not having begun."""
+    fact = effect.fact
+    if not isinstance(fact, Fact) or fact.outcome.kind != "cancelled":
+        return False
+    return view.run.plan.index.nodes[fact.key.node].kind in ("step", "flow")
 
 
 def _concerns(view: View, fact: AnyFact) -> bool:

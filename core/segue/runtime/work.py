@@ -89,13 +89,26 @@ class RunRef(NamedTuple):
         """Where it is recorded that there are notices of this run here."""
         return CellKey(self.id, RUN, "", 0, CellKind.NOTICED)
 
+    @property
+    def marked(self) -> CellKey:
+        """Where it is recorded that the calls which had begun before the first notice are marked."""
+        return CellKey(self.id, RUN, "", 1, CellKind.NOTICED)
+
     def place(self, fact: AnyFact) -> CellKey:
-        """The cell of a fact."""
+        """The cell of a fact.
+
+        A region is either stopped or comes to its exit, so both have one cell, and the first one counts. What came of
+        the exit of a stopped region is kept beside it (`CellKind.END`). A race's losers and a caught body are stopped
+        whatever came of them.
+        """
         match fact:
             case Fact(key, _, revision):
                 return CellKey(self.id, key.node, key.tag, revision, CellKind.OUTCOME)
-            case Stop(scope, tag, revision):
-                return CellKey(self.id, scope, tag, revision, CellKind.STOP)
+            case Stop(scope, tag, revision, reason):
+                region = self.plan.index.regions.get(scope)
+                if region is None or reason in ("lost", "caught"):
+                    return CellKey(self.id, scope, tag, revision, CellKind.STOP)
+                return CellKey(self.id, region.exit, tag, revision, CellKind.OUTCOME)
             case Token(key, scope, revision):
                 return CellKey(self.id, f"{key.node}@{scope}", key.tag, revision, CellKind.TOKEN)
             case Undone(key, revision):

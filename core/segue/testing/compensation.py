@@ -68,7 +68,7 @@ def _check_order(plan: Plan, story: Story, grounds: Grounds) -> None:
             theirs = grounds[late]
             if not mine & theirs or mine - theirs or late[0] == early:
                 continue
-            reach = reach or Reach(plan, [early], races=False)
+            reach = reach or Reach(plan, [early], anew=False)
             if late[0] in reach:
                 raise Violation(
                     f"I5 undo order: {shown(early)} was undone before {shown(late[0])}, which depends on it"
