@@ -65,11 +65,12 @@ class Join(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A fact to record, and the joins that it counts for."""
+    """A fact to record, and the joins that it counts for; `unless`: not if there is this cell."""
 
     key: CellKey
     value: bytes
     joins: tuple[Join, ...] = ()
+    unless: CellKey | None = None
 
 
 class DueKey(NamedTuple):
@@ -100,10 +101,12 @@ class Committed(msgspec.Struct, frozen=True):
         lost: For each cell that was there before: the recorded value, which counts.
         tallies: For each join that a *newly inserted* cell counted for: how many inputs it has now. Concurrent commits
             see different numbers, so exactly one of them sees a join become complete.
+        refused: Cells that were not recorded because of the one that they named with `unless`.
     """
 
     lost: dict[CellKey, bytes]
     tallies: dict[Join, int]
+    refused: frozenset[CellKey] = frozenset()
 
 
 class StateStore(Protocol):
@@ -125,8 +128,10 @@ class StateStore(Protocol):
     ) -> Committed:
         """In one transaction: record cells by put-if-absent and count arrivals, write due rows, delete done ones.
 
-        A due row replaces one of the same key. A cell that was there before counts for no join. Rows are written in
-        the order of their keys, so that concurrent commits do not deadlock. Committing the same again is harmless.
+        Cells of a commit that name the same `unless` are all refused, or none is; a concurrent commit that records that
+        one counts as the later one, and finds all of them. A due row replaces one of the same key. A cell that was
+        there before counts for no join. Rows are written in the order of their keys, so that concurrent commits do not
+        deadlock. Committing the same again is harmless.
         """
         ...
 

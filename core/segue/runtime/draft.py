@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from segue.machine.facts import Fact, Listen, Sleep
+from segue.machine.facts import Fact, Key, Listen, Sleep
 from segue.machine.step import joins
 from segue.plan.names import EXIT, TIMER, watching
 from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
@@ -53,14 +53,19 @@ class Draft:
         self._host = host
         self.me = host.replica.encode()
 
-    def keep(self, news: News) -> None:
-        """Record a fact, and count it for the joins here that it feeds."""
+    def keep(self, news: News, plain: bool = False) -> None:
+        """Record a fact, and count it for the joins here that it feeds.
+
+        Args:
+            news: The fact.
+            plain: It was decided as if there were no notices of its run; if there are, it does not count.
+        """
         run, fact = news.run, news.fact
         fed: tuple[Join, ...] = ()
         if isinstance(fact, Fact):
             counted = joins(run.plan, fact.key, self._host.role.mine(run.plan, run.mode))
             fed = tuple([Join(run.id, key.node, key.tag, fact.revision) for key in counted])
-        self.cells[news.cell] = Cell(news.cell, news.raw, fed), news
+        self.cells[news.cell] = Cell(news.cell, news.raw, fed, run.noticed if plain else None), news
 
     def mark(self, cell: CellKey, value: bytes | None = None) -> None:
         """Record something that is said by being there; by default with the name of this replica."""
@@ -71,11 +76,12 @@ class Draft:
         event, raw = said_again(news.event, news.raw, news.redrive)
         self.outbox.event(news.run.mode, event.flow, event.node, event.kind, raw)
 
-    def takes_back(self, end: News) -> None:
-        """A run does not end after all: somebody else stopped it at the same time."""
-        self.ended.remove(end)
-        self.after.remove(end.run.guard(end.event.revision))
-        self.outbox.drop(end.raw)
+    def take_back(self, news: News) -> None:
+        """Do not say what was decided: somebody else has decided at the same time."""
+        self.outbox.drop(news.raw)
+        if news in self.ended:
+            self.ended.remove(news)
+            self.after.remove(news.run.guard(news.event.revision))
 
     def job(self, job: Job) -> None:
         """Make a call, unless it is under way here: then its deliveries wait for it too.
@@ -122,11 +128,11 @@ class Draft:
         index = run.plan.index
         node = index.nodes[fact.key.node]
         if node.kind == "flow" or (node.kind == "wait" and node.timeout):
-            self.after.append(DueKey(run.id, *fact.key))
+            self.after.append(run.row(fact.key, fact.revision))
         elif node.kind == "close" and index.construct(node).timeout:
-            self.after.append(DueKey(run.id, watching(node.id), fact.key.tag))
+            self.after.append(run.row(Key(watching(node.id), fact.key.tag), fact.revision))
         elif node.id == EXIT and run.plan.deadline:
-            self.after.append(DueKey(run.id, TIMER, ""))
+            self.after.append(run.row(Key(TIMER), fact.revision))
 
     def nap(self, run: RunRef, effect: Sleep | Listen) -> None:
         """A node waits for time, or for a signal and perhaps time: give it a due row, and say that it waits."""
@@ -140,7 +146,7 @@ class Draft:
             at += effect.timeout
         else:
             at = effect.until if effect.until is not None else at + effect.seconds
-        row = DueKey(run.id, key.node, key.tag)
+        row = run.row(key, revision)
         body = envelope.encode(Job(run, key, revision, {}, (), ()).call(self._host.source, self.now))
         self.due[row] = Due(row, at, 0, body, self._host.replica)
         self._host.overdue.expect(at)

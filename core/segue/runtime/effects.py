@@ -94,10 +94,9 @@ class Effects:
         run = view.run
         news = self.news(view, fact)
         news.cell = cell or news.cell
-        news.recorded = True
+        news.recorded = news.decided = True
         news.redrive = redrive
-        self._draft.keep(news)
-        self._draft.forget(run, fact)
+        self._draft.keep(news, plain=not view.noticed)
         if self.said(view, fact):
             self._draft.publish(news)
         if fact.key.node == EXIT:

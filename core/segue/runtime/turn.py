@@ -16,9 +16,6 @@ may differ. What the machine derives from recorded facts is the same for everybo
 Who decides a join: the loaded state was read before this turn's arrivals were written, so a join that is complete with
 an arrival which only this turn knows is complete nowhere else. Results are written before the state is read; of several
 replicas that record the inputs of one join, all may then read it as complete, so only the tally's answer counts.
-
-Two replicas may also derive one gateway from different inputs. Whoever recorded it goes on; the other one does not
-call what follows (`_ceded`), since the deliveries that the first one still holds stand behind it.
 """
 
 from __future__ import annotations
@@ -34,18 +31,18 @@ from segue.machine.facts import Await, Fact, Key, Signal
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, size, slots
 from segue.plan.graph import ENTRY
 from segue.plan.names import opening
-from segue.ports.store import Cell, CellKey, Join
+from segue.ports.store import CellKey, Join
 from segue.runtime.draft import Draft
 from segue.runtime.effects import Effects
 from segue.runtime.loading import Loader
 from segue.runtime.naps import Naps
+from segue.runtime.rivals import Rivals, recount
 from segue.runtime.view import View
 from segue.runtime.whole import Whole
 from segue.runtime.work import (
     Arrived,
     Asked,
     Input,
-    Job,
     News,
     Overdue,
     Returned,
@@ -82,7 +79,6 @@ class Turn:
         self.draft = Draft(host)
         self.views: dict[str, View] = {}
         self.counted: set[CellKey] = set()
-        self.ceded: set[CellKey] = set()
         self.complete: set[Join] = set()
         self.started: set[str] = set()
         self.choices: list[News] = []
@@ -91,6 +87,7 @@ class Turn:
         self.effects = Effects(self)
         self.naps = Naps(self)
         self.whole = Whole(self)
+        self.rivals = Rivals(self)
 
     # The phases.
 
@@ -110,7 +107,7 @@ class Turn:
         if asked:
             await host.orders.read(self, asked)
         await self._go_on(news)
-        host.role.launch(self, self._jobs())
+        host.role.launch(self, self.rivals.jobs())
         if self.draft.ended:
             await host.families.ended(self)
         messages = self.draft.outbox.messages()
@@ -136,24 +133,8 @@ class Turn:
             news = []
             if self.choices or self.later or self.draft.cells or self.draft.due or self.draft.naps:
                 continue
-            if not await self.whole.overtaken():
+            if not await self.rivals.overtaken():
                 return
-
-    def _jobs(self) -> list[Job]:
-        """The calls of this turn, without those that somebody else makes."""
-        for job in list(self.draft.jobs.values()):
-            if self._cedes(job):
-                self.draft.drop(job)
-        return list(self.draft.jobs.values())
-
-    def _cedes(self, job: Job) -> bool:
-        view = self.views.get(job.run.id)
-        if view is None or view.noticed or job.due:
-            return False
-        sources = view.sources(job.key)
-        if not any(job.run.cell(source, job.revision) in self.ceded for source in sources):
-            return False
-        return len(sources) < 2 or Join(job.run.id, *job.key, job.revision) not in self.complete
 
     def _results(self, finished: Iterable[Returned]) -> list[News]:
         """What finished calls propose to record; a failed attempt that another one follows gets a due row instead."""
@@ -201,8 +182,6 @@ class Turn:
                 found.tickets, found.recorded = news.tickets, True
                 if self.effects.shown(self.view(found.run), found.fact):
                     self.draft.publish(found)
-                if isinstance(found.fact, Fact):
-                    self.draft.forget(found.run, found.fact)
                 recorded.append(found)
         return recorded
 
@@ -265,7 +244,6 @@ class Turn:
         for item, fact in zip(items, facts, strict=True):
             if not item.recorded and (fact.key.node in view.mine or _needed_later(run, fact.key, view.mine)):
                 self.draft.keep(item)
-                self.draft.forget(run, fact)
         redrive = max(item.redrive for item in items)
         found = [self.effects.act(view, effect, redrive) for effect in effects]
         return [news for news in found if news is not None]
@@ -293,31 +271,23 @@ class Turn:
             self.host.facts.add(
                 (cell.key, (news.fact, news.event, news.raw))
                 for cell, news in written.values()
-                if cell.joins and news is not None and isinstance(news.fact, Fact) and cell.key not in result.lost
+                if cell.joins
+                and news is not None
+                and isinstance(news.fact, Fact)
+                and cell.key not in result.lost
+                and cell.key not in result.refused
             )
-            self._ends(result.lost)
+            self.rivals.found(written, result)
             # What was there before counts no more, here or in a commit whose answer was lost: its joins are asked for.
-            again = {join for cell in cells if _recount(*written[cell.key], result.lost) for join in cell.joins}
+            again = {join for cell in cells if recount(*written[cell.key], result.lost) for join in cell.joins}
             again -= result.tallies.keys()
-            self.ceded |= {cell for cell in result.lost if _cedes(*written[cell], result.lost)}
             tallies = result.tallies
             if again:
                 tallies = tallies | await self.host.insist(partial(self.host.store.tally, list(again)))
-            fresh = Counter(join for cell in cells if cell.key not in result.lost for join in cell.joins)
+            vain = result.lost.keys() | result.refused
+            fresh = Counter(join for cell in cells if cell.key not in vain for join in cell.joins)
             await self._complete(tallies, fresh, smallest)
         return lost
-
-    def _ends(self, lost: dict[CellKey, bytes]) -> None:
-        """Another replica may have ended, or stopped, a run at the same time."""
-        for end in list(self.draft.ended):
-            raw = lost.get(end.cell, end.raw)
-            if raw == end.raw:
-                continue
-            self.draft.takes_back(end)
-            stop = self.news(end.run, envelope.decode(raw), raw)
-            if stop is not None and is_notice(stop.fact):
-                stop.recorded = True
-                self.later.append(stop)
 
     async def _complete(self, tallies: dict[Join, int], fresh: Counter[Join], smallest: int) -> None:
         """Decide joins whose last input has just been counted, and let further items of a map in."""
@@ -389,19 +359,6 @@ class Turn:
             start.done.set()
         for order in asked:
             order.done.set()
-
-
-def _recount(cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:
-    """Whether a fact that was there before may not have led on; else whoever has just recorded it is at it."""
-    if cell.key not in lost:
-        return False
-    return news is None or news.repeated or lost[cell.key] == cell.value
-
-
-def _cedes(cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:
-    """Whether somebody else has recorded the same at the same time, from other deliveries, and is going on with it."""
-    decided = news is not None and isinstance(news.fact, Fact) and not news.event.attempt
-    return decided and not _recount(cell, news, lost)
 
 
 def _needed_later(run: RunRef, key: Key, mine: frozenset[str]) -> bool:

@@ -40,6 +40,7 @@ from segue.ports.store import CellKey, CellKind, Due
 from segue.ports.tracing import Place
 from segue.runtime.overdue import GUARD_FIRST, LEASE
 from segue.runtime.reader import withdrawn
+from segue.runtime.rivals import NEVER
 from segue.runtime.view import View
 from segue.runtime.work import Job, News
 from segue.wire import envelope
@@ -50,9 +51,6 @@ if TYPE_CHECKING:
     from segue.runtime.turn import Turn
 
 log = logging.getLogger("segue.whole")
-
-_NEVER = b"never"
-"""In the place of a call that was sent: it has not begun and is cancelled, so it never will be."""
 
 _MARKS = frozenset({CellKind.PARKED, CellKind.SENT, CellKind.WAITING, CellKind.NOTICED})
 
@@ -119,7 +117,7 @@ class Whole:
             for cell in marks
             if cell.kind in (CellKind.PARKED, CellKind.SENT)
             and cell.node in view.run.plan.index.nodes
-            and marks[cell] != _NEVER
+            and marks[cell] != NEVER
         }
         for job in self._host.running.values():
             if job.run.id == view.run.id and not job.undo:
@@ -131,6 +129,7 @@ class Whole:
         if self._host.noticed.get(view.run.id):
             return
         if not view.noticed:
+            await self._turn.commit()
             self._draft.mark(view.run.noticed)
             await self._turn.commit()
         seen = await self.read(view)
@@ -148,32 +147,10 @@ class Whole:
         view.noticed = True
         self._host.noticed.add([(view.run.id, marked)])
 
-    async def overtaken(self) -> bool:
-        """Find runs that got their first notice elsewhere in this turn; False if there are none.
-
-        Whoever records a first notice marks the calls that it sees to be ready as begun. It may not have seen what
-        this turn recorded; so calls that follow from that are marked here, unless they have been given up.
-        """
-        asked: dict[CellKey, View] = {}
-        for job in self._draft.jobs.values():
-            view = self._turn.views.get(job.run.id)
-            if view is not None and view.noticed is False:
-                asked[job.run.noticed] = view
-        there = await self._host.insist(partial(self._host.store.load, asked)) if asked else {}
-        if not there:
-            return False
-        runs = {cell.run for cell in there}
-        jobs = [job for job in self._draft.jobs.values() if job.run.id in runs and not job.undo]
-        for job in jobs:
-            self._draft.mark(job.sending)
-        for cell in there:
-            self._noticed(asked[cell], False)
-            self._pending[cell.run] = asked[cell]
-        lost = await self._turn.commit()
-        for job in jobs:
-            if lost.get(job.sending) == _NEVER:
-                self._draft.drop(job)
-        return True
+    def wake(self, view: View) -> None:
+        """There are notices of a run, as it turns out."""
+        self._noticed(view, False)
+        self._pending[view.run.id] = view
 
     async def _again(self, view: View) -> None:
         """Record what is new, and find all that follows."""
@@ -181,12 +158,10 @@ class Whole:
         for item in items:
             if not item.recorded and _kept(view, item.fact):
                 self._draft.keep(item)
-                if isinstance(item.fact, Fact):
-                    self._draft.forget(view.run, item.fact)
         redrive = max((item.redrive for item in items), default=0)
         await self._turn.commit()
         seen = await self.read(view)
-        if redrive and not self._said(view, redrive):
+        if (redrive or any(item.repeated for item in items)) and not self._said(view, redrive):
             self._repeat(view, seen, redrive)
         if any(isinstance(item.fact, Reset) for item in items):
             self._renew(view, seen)
@@ -204,7 +179,7 @@ class Whole:
             if lost.get(job.parking, self._draft.me) != self._draft.me:
                 continue
             begun = lost.get(job.sending, self._draft.me)
-            if begun == _NEVER:
+            if begun == NEVER:
                 self._draft.after.append(job.row)
             elif redrive or begun == self._draft.me:
                 self._draft.job(job)
@@ -230,12 +205,12 @@ class Whole:
             if isinstance(effect, Record) and _gives_up(view, effect) and isinstance(effect.fact, Fact):
                 cell = view.run.mark(*effect.fact.key, effect.fact.revision, CellKind.SENT)
                 facts[cell] = effect.fact
-                self._draft.mark(cell, _NEVER)
+                self._draft.mark(cell, NEVER)
         if not facts:
             return False
         lost = await self._turn.commit()
         for cell, fact in facts.items():
-            if lost.get(cell, _NEVER) == _NEVER:
+            if lost.get(cell, NEVER) == NEVER:
                 self._keep(view, fact, seen)
         return True
 

@@ -82,7 +82,11 @@ class RunRef(NamedTuple):
 
     def guard(self, revision: int = 1) -> DueKey:
         """The row that sees to it that a revision of the run ends."""
-        return DueKey(self.id, EXIT, "" if revision == 1 else str(revision))
+        return self.row(Key(EXIT), revision)
+
+    def row(self, key: Key, revision: int) -> DueKey:
+        """A due row of a node; that of another revision is never taken for it."""
+        return DueKey(self.id, key.node, key.tag if revision == 1 else f"{key.tag}/{revision}")
 
     @property
     def noticed(self) -> CellKey:
@@ -124,10 +128,10 @@ class RunRef(NamedTuple):
 class News:
     """A fact that this participant heard, decided or found, with the event that announces it.
 
-    `cell` is where it is recorded; `recorded`: it is there, or in this turn's commit, already.
+    `cell` is where it is recorded; `recorded`: it is there, or in this turn's commit, already; `decided`: in this turn.
     """
 
-    __slots__ = ("cell", "event", "fact", "raw", "recorded", "redrive", "run", "tickets")
+    __slots__ = ("cell", "decided", "event", "fact", "raw", "recorded", "redrive", "run", "tickets")
 
     def __init__(
         self, run: RunRef, fact: AnyFact, event: Event, raw: bytes, tickets: Tickets = (), recorded: bool = False
@@ -139,6 +143,7 @@ class News:
         self.tickets = tickets
         self.recorded = recorded
         self.redrive = event.redrive
+        self.decided = False
         self.cell = run.place(fact)
 
     @property
@@ -220,7 +225,7 @@ class Job:
     @property
     def row(self) -> DueKey:
         """Its due row."""
-        return DueKey(self.run.id, self.name, self.key.tag)
+        return self.run.row(Key(self.name, self.key.tag), self.revision)
 
     def call(self, source: str, time: datetime, withdraw: bool = False) -> Call:
         """The command that asks for it, or that says that it is not needed any more."""

@@ -26,7 +26,7 @@ def check_undos(plan: Plan, story: Story, views: Sequence[View]) -> None:
         if not view.stopped:
             continue
         for key, outcome in view.outcomes.items():
-            if outcome.kind == "completed" and view.tables.nodes[key.node].undo and (scopes := view.covering(key)):
+            if outcome.kind == "completed" and view.tables.nodes[key.node].undo and (scopes := view.undoing(key)):
                 grounds.setdefault((key, view.decided(key)), set()).update(scopes)
     _check_exactly(plan, story, grounds)
     _check_order(plan, story, grounds)

@@ -24,8 +24,8 @@ class Reach:
     Args:
         plan: The plan.
         starts: Where to begin.
-        anew: Whether it is decided anew: a race whose `close` is reached runs as a whole then, and an attempt whose body
-            begins again has all its time again.
+        anew: Whether it is decided anew: a race whose `close` is reached runs as a whole then, and an attempt whose
+            body begins again has all its time again.
     """
 
     def __init__(self, plan: Plan, starts: Iterable[Key], *, anew: bool) -> None:
