@@ -219,10 +219,15 @@ class Turn:
             news = []
             for run, items in fresh.items():
                 view = self.views[run]
-                plain = [item for item in items if isinstance(item.fact, Fact)] if not view.noticed else []
+                if view.noticed:
+                    self.whole.take(view, items)
+                    continue
+                plain = [item for item in items if isinstance(item.fact, Fact) and item.fact.revision == 1]
                 if plain:
                     news += self._hear(view, plain)
-                self.whole.take(view, [item for item in items if item not in plain])
+                if len(plain) < len(items):
+                    self.whole.early(view, items)
+                    self.whole.take(view, [item for item in items if not isinstance(item.fact, Fact)])
 
     def _leads_nowhere(self, item: News) -> bool:
         """Whether nothing here follows from a recorded outcome, not even that something before it may be undone."""

@@ -84,6 +84,13 @@ class Whole:
                 view.pending.append(item)
                 self._pending[view.run.id] = view
 
+    def early(self, view: View, items: list[News]) -> None:
+        """Outcomes after a reset that has not been heard of here: they are kept, and not acted on."""
+        for item in items:
+            fact = item.fact
+            if isinstance(fact, Fact) and fact.revision > 1 and not item.recorded and _kept(view, fact):
+                self._draft.keep(item)
+
     async def look(self) -> None:
         """Look at the runs that there is news of."""
         while self._pending:
