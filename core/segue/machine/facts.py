@@ -87,7 +87,7 @@ this one after it completed; a race was won by others, an attempt undoes its fai
 class Stop(NamedTuple):
     """A scope (region and tag) is stopped: nothing starts in it any more, and what it completed is undone.
 
-    `revision` is the run's for the run, else that of the construct's `close`. `revision` and scope make it unique.
+    `revision` is that of the exit of the scope. `revision` and scope make it unique.
     """
 
     scope: str

@@ -60,7 +60,9 @@ async def failing(turn: Turn, jobs: Sequence[Job]) -> None:
         await turn.commit()
         views = [view for job in jobs if (view := turn.view(job.run)).mine]
         await turn.loads.notices(views)
-        turn.whole.again(view for view in views if view.noticed)
+        for view in views:
+            if view.noticed:
+                turn.whole.wake(view)
         there = await turn.host.insist(partial(turn.host.store.load, [withdrawn(job) for job in jobs]))
         await relieve(turn, [job for job in jobs if withdrawn(job) in there])
 

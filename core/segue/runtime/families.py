@@ -102,7 +102,7 @@ class Families:
 
     async def over(self, turn: Turn) -> None:
         """Tell the parents of the runs that end, or are undone, in a turn."""
-        ended = {run.cell(Key(ENTRY)): event for run, event, _ in turn.draft.ended if is_child(run.id)}
+        ended = {end.run.cell(Key(ENTRY)): end.event for end in turn.draft.ended if is_child(end.run.id)}
         undone = {cell: redrive for cell, redrive in turn.draft.undone.items() if is_child(cell.run)}
         if not ended and not undone:
             return

@@ -65,20 +65,21 @@ class View:
 
     def tickets(self, key: Key) -> Tickets:
         """Deliveries of this turn that a node's decision rests on."""
-        found = [news.tickets for up in self._sources(key) if (news := self.news.get(up)) and news.tickets]
+        found = [news.tickets for up in self.sources(key) if (news := self.news.get(up)) and news.tickets]
         return join_tickets(found) if len(found) > 1 else found[0] if found else ()
 
     def inputs(self, key: Key) -> tuple[Place, ...]:
         """The attempts that a node's inputs came from."""
         places = []
-        for place in self._sources(key):
+        for place in self.sources(key):
             news, known = self.news.get(place), self.known.get(place)
             event = news.event if news is not None else known[0] if known is not None else None
             if event is not None and event.attempt:
                 places.append(Place(place.node, place.tag, event.attempt))
         return tuple(places)
 
-    def _sources(self, key: Key) -> list[Key]:
+    def sources(self, key: Key) -> list[Key]:
+        """What a node's decision rests on."""
         if not self.run.plan.index.nodes[key.node].construct:
             return [Key(up, key.tag) for up in self.run.plan.index.ups[key.node]]
         return inputs(self.run.plan, self.state, key)

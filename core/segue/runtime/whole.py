@@ -9,7 +9,7 @@ knows what may have begun.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,6 +40,7 @@ from segue.ports.store import CellKey, CellKind, Due
 from segue.ports.tracing import Place
 from segue.runtime import backoff
 from segue.runtime.overdue import GUARD_FIRST, LEASE
+from segue.runtime.rivals import NEVER
 from segue.runtime.view import View
 from segue.runtime.work import Job, News
 from segue.wire import envelope
@@ -60,7 +61,7 @@ class Seen(NamedTuple):
     state: State
     facts: list[AnyFact]
     events: dict[CellKey, tuple[AnyFact, Event, bytes]]
-    marks: frozenset[CellKey]
+    marks: Mapping[CellKey, bytes]
 
 
 class Whole:
@@ -84,9 +85,12 @@ class Whole:
                 view.pending.append(item)
                 self._pending[view.run.id] = view
 
-    def again(self, views: Iterable[View]) -> None:
-        """Look at runs although there is no news of them: calls of theirs that had not been known are now."""
-        self._pending |= {view.run.id: view for view in views}
+    def early(self, view: View, items: list[News]) -> None:
+        """Outcomes after a reset that has not been heard of here: they are kept, and not acted on."""
+        for item in items:
+            fact = item.fact
+            if isinstance(fact, Fact) and fact.revision > 1 and not item.recorded and _kept(view, fact):
+                self._draft.keep(item)
 
     async def look(self) -> None:
         """Look at the runs that there is news of."""
@@ -112,14 +116,16 @@ class Whole:
             if fact is not None:
                 facts.append(fact)
                 events[cell] = (fact, event, raw)
-        marks = frozenset(cell for cell in cells if cell.kind in _MARKS)
+        marks = {cell: raw for cell, raw in cells.items() if cell.kind in _MARKS}
         return Seen(self._gather(view, facts, marks), facts, events, marks)
 
-    def _gather(self, view: View, facts: list[AnyFact], marks: frozenset[CellKey]) -> State:
+    def _gather(self, view: View, facts: list[AnyFact], marks: Mapping[CellKey, bytes]) -> State:
         begun = {
             (Key(cell.node, cell.tag), cell.revision)
             for cell in marks
-            if cell.kind in (CellKind.PARKED, CellKind.SENT) and cell.node in view.run.plan.index.nodes
+            if cell.kind in (CellKind.PARKED, CellKind.SENT)
+            and cell.node in view.run.plan.index.nodes
+            and marks[cell] != NEVER
         }
         for job in self._host.running.values():
             if job.run.id == view.run.id and not job.undo:
@@ -128,17 +134,31 @@ class Whole:
 
     async def first(self, view: View) -> None:
         """A run gets its first notice here, in the next commit: what was ready before has been called already."""
-        if view.noticed:
+        if self._host.noticed.get(view.run.id):
             return
-        await self._turn.commit()
+        if not view.noticed:
+            await self._turn.commit()
+            self._draft.mark(view.run.noticed)
+            await self._turn.commit()
         seen = await self.read(view)
+        marked = view.run.marked in seen.marks
+        self._noticed(view, marked)
+        if marked:
+            return
         before = self._gather(view, [fact for fact in seen.facts if not is_notice(fact)], seen.marks)
         for effect in look(view.run.plan, before, view.mine):
             if isinstance(effect, Invoke):
                 self._draft.mark(view.run.mark(*effect.key, effect.revision, CellKind.SENT))
-        self._draft.mark(view.run.noticed)
+        self._draft.mark(view.run.marked)
+
+    def _noticed(self, view: View, marked: bool) -> None:
         view.noticed = True
-        self._host.noticed.add([(view.run.id, None)])
+        self._host.noticed.add([(view.run.id, marked)])
+
+    def wake(self, view: View) -> None:
+        """There are notices of a run, as it turns out."""
+        self._noticed(view, False)
+        self._pending[view.run.id] = view
 
     async def _again(self, view: View) -> None:
         """Record what is new, and find all that follows."""
@@ -146,18 +166,18 @@ class Whole:
         for item in items:
             if not item.recorded and _kept(view, item.fact):
                 self._draft.keep(item)
-                if isinstance(item.fact, Fact | Undone):
-                    self._draft.forget(view.run, item.fact)
         redrive = max((item.redrive for item in items), default=0)
         await self._turn.commit()
         seen = await self.read(view)
-        if redrive and not self._said(view, redrive):
+        if (redrive or any(item.repeated for item in items)) and not self._said(view, redrive):
             self._repeat(view, seen, redrive)
         if any(isinstance(item.fact, Reset) for item in items):
             self._renew(view, seen)
         while True:
             effects = look(view.run.plan, seen.state, view.mine)
-            if not self._decide(view, effects, seen):
+            found = self._decide(view, effects, seen)
+            given_up = await self._give_up(view, effects, seen)
+            if not (found or given_up):
                 break
             await self._turn.commit()
             seen = await self.read(view)
@@ -166,7 +186,12 @@ class Whole:
         withdrawn, self._withdrawn = self._withdrawn, []
         await backoff.relieve(self._turn, withdrawn)
         for job in calls:
-            if job.parking not in lost:
+            if lost.get(job.parking, self._draft.me) != self._draft.me:
+                continue
+            begun = lost.get(job.sending, self._draft.me)
+            if begun == NEVER:
+                self._draft.after.append(job.row)
+            elif redrive or begun == self._draft.me:
                 self._draft.job(job)
         for effect in effects:
             if isinstance(effect, Sleep | Listen):
@@ -176,19 +201,39 @@ class Whole:
         """Record decisions and choices; False if there are none."""
         found = False
         for effect in effects:
-            if isinstance(effect, Record):
+            if isinstance(effect, Record) and not _gives_up(view, effect):
                 found = self._keep(view, effect.fact, seen) or found
             elif isinstance(effect, Choose):
                 for fact in effect.facts:
                     found = self._keep(view, fact, seen) or found
         return found
 
+    async def _give_up(self, view: View, effects: list[Effect], seen: Seen) -> bool:
+        """Calls that have not begun are cancelled, unless somebody begins them at the same time."""
+        facts = {}
+        for effect in effects:
+            if isinstance(effect, Record) and _gives_up(view, effect) and isinstance(effect.fact, Fact):
+                cell = view.run.mark(*effect.fact.key, effect.fact.revision, CellKind.SENT)
+                facts[cell] = effect.fact
+                self._draft.mark(cell, NEVER)
+        if not facts:
+            return False
+        lost = await self._turn.commit()
+        for cell, fact in facts.items():
+            if lost.get(cell, NEVER) == NEVER:
+                self._keep(view, fact, seen)
+        return True
+
     def _keep(self, view: View, fact: AnyFact, seen: Seen) -> bool:
         cell = view.run.place(fact)
+        if isinstance(fact, Fact) and cell in seen.events and isinstance(seen.events[cell][0], Stop):
+            cell = cell._replace(kind=CellKind.END)
         if cell in seen.events or cell in self._draft.cells:
             return False
         if isinstance(fact, Fact):
-            news = self._turn.effects.decided(view, fact, 0)
+            self._turn.effects.decided(view, fact, 0, cell)
+            if fact.key.node == EXIT:
+                self._because(view, seen)
         else:
             news = self._turn.effects.news(view, fact)
             self._draft.keep(news)
@@ -198,6 +243,12 @@ class Whole:
         if isinstance(fact, Reset):
             self.reopen(view, fact.revision)
         return True
+
+    def _because(self, view: View, seen: Seen) -> None:
+        """An end is not told without the stops and resets that led to it, should whoever recorded them have died."""
+        for fact, event, raw in seen.events.values():
+            if isinstance(fact, Stop | Reset) and event.source == self._host.source:
+                self._publish(view, fact, event, raw, 0)
 
     def reopen(self, view: View, revision: int) -> None:
         """A run that had ended goes on: it has a guard again."""
@@ -227,7 +278,11 @@ class Whole:
             return None
         if self._host.role.executes or run.plan.index.nodes[job.key.node].kind == "flow":
             if job.sending in seen.marks and not job.undo:
-                return None  # begun before the first notice: a delivery or a due row is behind it
+                # Begun before the first notice, by whoever holds its delivery; should that fail, the row is there.
+                job.attempt = 0
+                self._draft.park(job, self._draft.now.timestamp() + LEASE)
+                return None
+            self._draft.mark(job.sending)
             self._draft.park(job, self._draft.now.timestamp() + LEASE)
             return job
         if job.sending in seen.marks and not redrive:
@@ -293,6 +348,14 @@ def _inputs(view: View, effect: Invoke | Undo, seen: Seen) -> tuple[Place, ...]:
         if known is not None and known[1].attempt and revision(plan, state.resets, key) == 1:
             places.append(Place(*key, known[1].attempt))
     return tuple(places)
+
+
+def _gives_up(view: View, effect: Record) -> bool:
+    """Whether a decision rests on a call's not having begun."""
+    fact = effect.fact
+    if not isinstance(fact, Fact) or fact.outcome.kind != "cancelled":
+        return False
+    return view.run.plan.index.nodes[fact.key.node].kind in ("step", "flow")
 
 
 def concerns(view: View, fact: AnyFact) -> bool:
