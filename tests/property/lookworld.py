@@ -100,7 +100,10 @@ class World:
             if not retries or (end.kind == "completed" and not chosen):
                 return self.told(state)
             retries -= 1
-            self.grant(orders.retry(self.plan, state, chosen, self.home.mine))
+            reset = orders.retry(self.plan, state, chosen, self.home.mine)
+            assert isinstance(reset, Reset)
+            assert {*chosen} <= {f"{node}/{tag}" if tag else node for node, tag in reset.seeds}
+            self.grant(reset)
         raise AssertionError("the run never ends")
 
     def told(self, state: State) -> Told:
