@@ -121,6 +121,11 @@ def test_retry_goes_on_with_what_failed(folder: Folder, mode: str) -> None:
     lines = screen(folder, key, "completed after", "retried, revision 2")
     (folder.path / "found").unlink()
     assert any(words(line).startswith("✔ order back 2/2 done") for line in lines)
+    # The other item would fail again, if it were run again.
+    assert folder.run("retry", key, "--node", "order/0").code == 0
+    screen(folder, key, "completed after", "retried, revision 3")
+    wrong = folder.run("retry", key, "--node", "order/first")
+    assert (wrong.code, "is no tag" in wrong.out) == (1, True)
 
 
 def test_mistakes_are_told(folder: Folder, mode: str) -> None:

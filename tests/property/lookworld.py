@@ -115,7 +115,8 @@ class World:
 
     def chosen(self) -> tuple[str, ...]:
         """Something that ran, to be run again: one item or round of it, if it lies in a map or a loop."""
-        places = sorted(key for key, _ in self.calls)
+        there = self.told(self.home.state(self.plan)).outcomes
+        places = sorted(key for key, _ in self.calls if key in there)
         if not places or self.rng.random() < 0.3:
             return ()
         node, tag = self.rng.choice(places)
