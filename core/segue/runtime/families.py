@@ -92,13 +92,23 @@ class Families:
         await self._stop(job, "undone")
 
     async def _stop(self, job: Job, reason: Reason) -> None:
-        node = job.run.plan.index.nodes[job.key.node]
-        child = child_run_id(job.run.id, job.key.node, job.key.tag, job.revision)
+        """Ask whoever may be the child's home, until one of them knows it; a due row or a redrive asks again."""
+        node, run = job.run.plan.index.nodes[job.key.node], job.run.id
+        request = Cancel(child_run_id(run, job.key.node, job.key.tag, job.revision), reason)
+        trouble = ""
         try:
             for home in await self._homes(node.step):
-                await self._request(home, Cancel(child, reason))
+                try:
+                    reply = await self._request(home, request)
+                except SegueError as error:
+                    trouble += f"; {home}: {error.message}"
+                    continue
+                if not isinstance(reply, Refused):
+                    return
+                trouble += f"; {home}: {reply.reason}"
         except SegueError as error:
-            log.warning("%s: %s %s of run %s: %s", self._host.name, reason, node.step, job.run.id, error.message)
+            trouble = f"; {error.message}"
+        log.warning("%s: %s of run %s is to be %s%s", self._host.name, node.step, run, reason, trouble)
 
     async def over(self, turn: Turn) -> None:
         """Tell the parents of the runs that end, or are undone, in a turn."""
