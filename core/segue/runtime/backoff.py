@@ -79,6 +79,8 @@ async def relieve(turn: Turn, jobs: Sequence[Job]) -> None:
         last = _last(job, cells)
         if last:
             slots[_numbered(job, _ATTEMPT, last + 1)] = job
+    if not slots:
+        return
     lost = (await host.insist(partial(host.store.commit, [Cell(slot, _GIVEN_UP) for slot in slots]))).lost
     for slot, job in slots.items():
         if lost.get(slot, _GIVEN_UP) == _GIVEN_UP and job.cell not in cells:

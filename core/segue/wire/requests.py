@@ -59,7 +59,7 @@ class Send(msgspec.Struct, frozen=True, omit_defaults=True, tag="send"):
 
 
 class Cancel(msgspec.Struct, frozen=True, omit_defaults=True, tag="cancel"):
-    """Stop a run, and undo what it did."""
+    """Stop a run, and undo what it did; `undone`: also if it completed, because its parent's node is undone."""
 
     run: str
     reason: Reason = "cancelled"
