@@ -131,7 +131,8 @@ class Turn:
             await self.commit()
             await self.naps.begin()
             news = []
-            if self.choices or self.later or self.draft.cells or self.draft.due or self.draft.naps:
+            draft = self.draft
+            if self.choices or self.later or self.whole.pending or draft.cells or draft.due or draft.naps:
                 continue
             if not await self.rivals.overtaken():
                 return

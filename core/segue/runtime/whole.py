@@ -69,20 +69,23 @@ class Whole:
 
     Args:
         turn: The turn.
+
+    Attributes:
+        pending: Runs that must be looked at, by id.
     """
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
         self._host = turn.host
         self._draft = turn.draft
-        self._pending: dict[str, View] = {}
+        self.pending: dict[str, View] = {}
 
     def take(self, view: View, items: list[News]) -> None:
         """News of a run that is, or is from now on, looked at as a whole."""
         for item in items:
             if view.noticed or not is_notice(item.fact) or _concerns(view, item.fact):
                 view.pending.append(item)
-                self._pending[view.run.id] = view
+                self.pending[view.run.id] = view
 
     def early(self, view: View, items: list[News]) -> None:
         """Outcomes after a reset that has not been heard of here: they are kept, and not acted on."""
@@ -93,8 +96,8 @@ class Whole:
 
     async def look(self) -> None:
         """Look at the runs that there is news of."""
-        while self._pending:
-            pending, self._pending = self._pending, {}
+        while self.pending:
+            pending, self.pending = self.pending, {}
             for view in pending.values():
                 if not view.noticed and not any(is_notice(item.fact) for item in view.pending):
                     view.pending = []  # a signal that nothing waits for yet
@@ -157,7 +160,7 @@ class Whole:
     def wake(self, view: View) -> None:
         """There are notices of a run, as it turns out."""
         self._noticed(view, False)
-        self._pending[view.run.id] = view
+        self.pending[view.run.id] = view
 
     async def _again(self, view: View) -> None:
         """Record what is new, and find all that follows."""
