@@ -138,15 +138,20 @@ class Whole:
         """A run gets its first notice here, in the next commit: what was ready before has been called already."""
         if self._host.noticed.get(view.run.id):
             return
-        if not view.noticed:
+        fresh = not view.noticed
+        if fresh:
             await self._turn.commit()
             self._draft.mark(view.run.noticed)
             await self._turn.commit()
         seen = await self.read(view)
         marked = view.run.marked in seen.marks
         self._noticed(view, marked)
-        if marked:
-            return
+        if not marked:
+            self._mark_begun(view, seen)
+        if fresh:
+            await self._turn.rivals.recheck([view.run.id])
+
+    def _mark_begun(self, view: View, seen: Seen) -> None:
         before = self._gather(view, [fact for fact in seen.facts if not is_notice(fact)], seen.marks)
         for effect in look(view.run.plan, before, view.mine):
             if isinstance(effect, Invoke):
