@@ -17,6 +17,7 @@ from segue import (
     DeclarationError,
     Retry,
     Service,
+    after,
     attempt,
     current,
     each,
@@ -112,6 +113,12 @@ def reviewed(n: int) -> str:
 
 
 @flow
+def told() -> str:
+    with after(wait_for("go", None)):
+        return book("it")
+
+
+@flow
 def many(texts: list[str]) -> list[str]:
     return each(texts, lambda text: note(text), limit=2)
 
@@ -143,7 +150,7 @@ def too_late() -> None:
 
 app = App(
     "simulated",
-    flows=[long_one, trip, reviewed, many, caught, first_of, unsteady, steady, too_late],
+    flows=[long_one, trip, reviewed, told, many, caught, first_of, unsteady, steady, too_late],
     services=[bank, shop, odd],
 )
 
@@ -177,6 +184,10 @@ async def test_a_failed_run_is_compensated_alike() -> None:
 async def test_signals_are_sent(ok: bool, value: str | None) -> None:
     found = await run_everywhere(reviewed, 1, signals={"review": Review(ok)})
     assert found.value == value
+
+
+async def test_a_signal_without_a_value_is_sent() -> None:
+    assert (await run_everywhere(told, signals={"go": None})).value == "booked it"
 
 
 async def test_a_signal_that_never_comes() -> None:

@@ -1,6 +1,7 @@
 """Definitions of Netflix Conductor, whose runs its own integration tests assert, declared as flows.
 
-A SIMPLE or LAMBDA task is a step; FORK_JOIN, DECISION, SWITCH, DO_WHILE, WAIT, TERMINATE and SUB_WORKFLOW are constructs.
+A SIMPLE or LAMBDA task is a step; FORK_JOIN, DECISION, SWITCH, DO_WHILE, WAIT, TERMINATE and SUB_WORKFLOW are
+constructs.
 """
 
 from __future__ import annotations
@@ -221,13 +222,13 @@ def script(given: dict[str, int]) -> Any:
 
 @flow(home=west)
 def wait_workflow() -> Any:
-    with after(wait_for("wait", None)):
+    with after(wait_for("wait", dict[str, Any])):
         return t1(None)
 
 
 @flow(home=east)
 def set_variable(var: str) -> dict[str, dict[str, str]]:
-    with after(wait_for("wait", None)):
+    with after(wait_for("wait", dict[str, Any])):
         return {"variables": {"var": var}}
 
 
@@ -237,7 +238,7 @@ def wait_timeout() -> Any:
 
     def turn(before: bool) -> bool:
         def waited() -> bool:
-            with after(wait_for("wait", None, timeout=0.1, match=expr.choose(before, "second", "first"))):
+            with after(wait_for("wait", dict[str, Any], timeout=0.1, match=expr.choose(before, "second", "first"))):
                 return False
 
         return attempt(waited, {TimeoutError: lambda: True})

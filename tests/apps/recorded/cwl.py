@@ -1,7 +1,7 @@
 """Workflows of the conformance tests of the Common Workflow Language, declared as flows.
 
-A tool is a step. `when` of a step is a guard, `scatter` a map. What `pickValue` does with what was skipped is `either`, or
-a pure function.
+A tool is a step. `when` of a step is a guard, `scatter` a map. What `pickValue` does with what was skipped is `either`,
+or a pure function.
 """
 
 from __future__ import annotations

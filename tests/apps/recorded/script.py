@@ -1,7 +1,7 @@
 """Steps that do what a recording says, and note what they did.
 
-A recording is one run of another engine, reduced to facts: what it was given, what each task came to at each attempt, and
-how it ended. A task is a step here; it looks up what it did when it was recorded, and without a word of it gives back
+A recording is one run of another engine, reduced to facts: what it was given, what each task came to at each attempt,
+and how it ended. A task is a step here; it looks up what it did when it was recorded, and without a word of it gives back
 what it got.
 """
 
@@ -56,7 +56,7 @@ class Recording(msgspec.Struct, forbid_unknown_fields=True):
         input: Its input, by parameter.
         does: What tasks came to, attempt by attempt (the last stands for all further ones); `task@tag` for one call.
         given: What tasks were given, in any order, where the recording says it.
-        signals: What came from outside while it ran.
+        signals: What came from outside while it ran, by name and match.
         retries: How often a person retried the run.
         status: How it ended.
         output: Its value; unset if the recording does not say.
@@ -71,7 +71,7 @@ class Recording(msgspec.Struct, forbid_unknown_fields=True):
     input: dict[str, Any] = {}
     does: dict[str, list[Did]] = {}
     given: dict[str, list[Any]] = {}
-    signals: dict[str, Any] = {}
+    signals: dict[str, dict[str, Any]] = {}
     retries: int = 0
     status: Literal["completed", "failed", "cancelled"] = "completed"
     output: Any = msgspec.UNSET
