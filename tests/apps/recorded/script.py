@@ -1,7 +1,7 @@
 """Steps that do what a recording says, and note what they did.
 
 A recording is one run of another engine, reduced to facts: what it was given, what each task came to at each attempt,
-and how it ended. A task is a step here; it looks up what it did when it was recorded, and without a word of it gives back
+and how it ended. A task is a step here; it looks up what it did when it was recorded; without a word of it, it gives back
 what it got.
 """
 
