@@ -28,7 +28,7 @@ from segue import (
     wait_for,
     when,
 )
-from segue.testing import QUIET, STORMY, Difference, Orders, run_everywhere
+from segue.testing import QUIET, STORMY, Difference, Faults, Orders, run_everywhere
 from segue.testing.everywhere import everywhere, timeless, weather
 
 bank, shop, odd = Service("bank"), Service("shop"), Service("odd")
@@ -134,6 +134,11 @@ def first_of() -> str:
 
 
 @flow
+def noted_race() -> str:
+    return note(race(lambda: book("a"), lambda: book("b")))
+
+
+@flow
 def unsteady() -> int:
     return other_each_time()
 
@@ -150,7 +155,7 @@ def too_late() -> None:
 
 app = App(
     "simulated",
-    flows=[long_one, trip, reviewed, told, many, caught, first_of, unsteady, steady, too_late],
+    flows=[long_one, trip, reviewed, told, many, caught, first_of, noted_race, unsteady, steady, too_late],
     services=[bank, shop, odd],
 )
 
@@ -215,6 +220,12 @@ async def test_a_race_may_have_any_winner() -> None:
     assert not timeless(first_of.plan)
     found = await run_everywhere(first_of, seeds=range(6), faults=QUIET)
     assert found.value in ("booked a", "booked b")
+
+
+async def test_a_call_behind_a_race_survives_a_crash() -> None:
+    """Whoever named the winner may die before it calls what follows."""
+    found = await run_everywhere(noted_race, seeds=range(12), faults=Faults(crashes=3))
+    assert found.value in ("BOOKED A", "BOOKED B")
 
 
 async def test_cancelling_is_part_of_the_story() -> None:

@@ -215,8 +215,8 @@ class Whole:
             self._turn.later.append(self._turn.effects.decided(view, Fact(job.key, refusal, job.revision), redrive))
             return None
         if self._host.role.executes or run.plan.index.nodes[job.key.node].kind == "flow":
-            if job.sending in seen.marks and not job.undo:
-                return None  # begun before the first notice: a delivery or a due row is behind it
+            if job.sending in seen.marks and not job.undo and not redrive:
+                return None  # begun before the first notice; who began it may have died before it was parked
             self._draft.park(job, self._draft.now.timestamp() + LEASE)
             return job
         if job.sending in seen.marks and not redrive:

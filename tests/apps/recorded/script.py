@@ -1,8 +1,8 @@
 """Steps that do what a recording says, and note what they did.
 
 A recording is one run of another engine, reduced to facts: what it was given, what each task came to at each attempt,
-and how it ended. A task is a step here; it looks up what it did when it was recorded; without a word of it, it gives back
-what it got.
+and how it ended. A task is a step here, which looks up what it did when it was recorded; where nothing is said of it,
+it gives back what it got.
 """
 
 from __future__ import annotations
