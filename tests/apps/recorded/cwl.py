@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from recorded.script import SCENE
 
-from segue import App, Service, after, compute, each, either, flow, otherwise, raise_, when
+from segue import App, Service, after, compute, each, either, flow, raise_, when
 
 here, there = Service("here"), Service("there")
 
@@ -97,8 +97,7 @@ def only_non_null_or_direct(val: int) -> str:
     with when(val > 1):
         with after(foo(val)):
             raise_("TooManyValues")
-    with otherwise():
-        return "Direct"
+    return "Direct"
 
 
 @flow
