@@ -254,6 +254,12 @@ def linear(given: Params) -> Any:
     return t2({"tp1": given.param1, "tp2": one["op"]})
 
 
+@flow(deadline=0.1)
+def workflow_timeout(given: Params) -> Any:
+    with after(t1(given)):
+        return t2(given)
+
+
 @flow
 def terminal_error(given: Params) -> Any:
     with after(terminal(given)):
@@ -295,7 +301,17 @@ def dynamic_fan_in_out() -> Any:
 FLOWS = [
     *(fan_in_out, fan_in_out_nested, sub_workflow, with_sub_workflow, do_while, do_while_iteration_fix),
     *(do_while_sub_workflow, switch, fork_conditional, conditional, exclusive_join, terminate_completed),
-    *(terminate_failed, script, wait_workflow, set_variable, wait_timeout, linear, terminal_error, optional_task),
+    *(
+        terminate_failed,
+        script,
+        wait_workflow,
+        set_variable,
+        wait_timeout,
+        linear,
+        workflow_timeout,
+        terminal_error,
+        optional_task,
+    ),
     *(task_timeout, response_timeout, dynamic_fan_in_out),
 ]
 app = App("conductor", flows=FLOWS, services=[east, west])

@@ -58,6 +58,8 @@ class Recording(msgspec.Struct, forbid_unknown_fields=True):
         given: What tasks were given, in any order, where the recording says it.
         signals: What came from outside while it ran, by name and match.
         retries: How often a person retried the run.
+        pauses: Whether a person paused and resumed it.
+        cancels: The subflow whose run somebody cancelled.
         status: How it ended.
         output: Its value; unset if the recording does not say.
         error: With what it failed.
@@ -73,6 +75,8 @@ class Recording(msgspec.Struct, forbid_unknown_fields=True):
     given: dict[str, list[Any]] = {}
     signals: dict[str, dict[str, Any]] = {}
     retries: int = 0
+    pauses: bool = False
+    cancels: str = ""
     status: Literal["completed", "failed", "cancelled"] = "completed"
     output: Any = msgspec.UNSET
     error: Failed | None = None
