@@ -67,8 +67,9 @@ async def test_two_of_three_decide(amount: int, value: str) -> None:
 
 
 async def test_nobody_decides_and_is_reminded() -> None:
+    silence = {"decision": lambda slot: None}
     found = await run_everywhere(
-        business.approval, business.Claim("c", 50), signals={"decision": lambda slot: None}, same=True
+        business.approval, business.Claim("c", 50), signals=silence, seeds=(None, 1), same=True
     )
     assert found.value == "claim c refused"
     assert called(found) == ["refuse/", "remind/0", "remind/1", "remind/2"]
