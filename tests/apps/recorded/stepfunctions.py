@@ -358,6 +358,11 @@ def is_numeric(cases: list[Pair]) -> list[str]:
     return each(cases, lambda case: answered(numeric(case.variable) == case.value))
 
 
+@flow(home=second)
+def is_present(cases: list[dict[str, Any]]) -> list[str]:
+    return each(cases, lambda case: answered(expr.contains(case, "Variable") == case["Value"]))
+
+
 @flow(home=first)
 def string_equals(cases: list[Pair]) -> list[str]:
     return each(cases, lambda case: answered(case.variable == case.value))
@@ -389,7 +394,7 @@ FLOWS = [
     *(map_state_config_inline_parameters, map_state_item_selector, map_state_reentrant),
     *(choice_aws_docs_scenario, choice_unsorted_parameters, lambda_invoke_with_retry, lambda_empty_retry),
     *(lambda_catch_relevant, catch_empty, wait_timestamp, wait_timestamp_path),
-    *(numeric_equals, is_null, is_boolean, is_numeric, string_equals, string_greater_than),
+    *(numeric_equals, is_null, is_boolean, is_numeric, is_present, string_equals, string_greater_than),
     *(string_greater_than_equals, string_less_than, string_less_than_equals),
 ]
 app = App("stepfunctions", flows=FLOWS, services=[first, second])
