@@ -30,6 +30,7 @@ class Batch:
 
     Attributes:
         cells: What to insert.
+        refused: What not to insert.
         due: Due rows to write.
         done: Due rows to delete.
     """
@@ -49,6 +50,7 @@ class Batch:
         self.cells = [self._first[key] for key in sorted(self._first)]
         self.due = [due for _, due in sorted(last.items()) if due is not None] if last else []
         self.done = sorted(key for key, due in last.items() if due is None)
+        self.refused = sorted({key for keys in self._refusals() for key in keys}) if there else []
         self._lost: list[dict[CellKey, bytes]] = []
         self._counts: list[dict[Join, int]] = []
 
@@ -76,21 +78,25 @@ class Batch:
             self._counts.append(count)
         return sorted(total.items())
 
-    def answers(self, tallies: Mapping[Join, int]) -> list[Committed]:
+    def answers(self, tallies: Mapping[Join, int], known: Mapping[CellKey, bytes] | None = None) -> list[Committed]:
         """What each commit found, in their order.
 
         Args:
             tallies: The tallies after the batch. Each commit is told the tally after itself.
+            known: The recorded values of refused cells that were there before, if there are any.
         """
+        known = known or {}
         left, found = dict(tallies), list[Committed]()
-        for lost, count, refused in zip(reversed(self._lost), reversed(self._counts), self._refused(), strict=True):
-            found.append(Committed(lost, {join: left[join] for join in count}, refused))
+        told = zip(self._lost, self._counts, self._refusals(), strict=True)
+        for lost, count, refused in reversed(list(told)):
+            lost |= {key: known[key] for key in refused if key in known}
+            found.append(Committed(lost, {join: left[join] for join in count}, refused - known.keys()))
             for join, n in count.items():
                 left[join] -= n
         return found[::-1]
 
-    def _refused(self) -> Iterator[frozenset[CellKey]]:
-        for whole, commit in zip(reversed(self._all), reversed(self._commits), strict=True):
+    def _refusals(self) -> Iterator[frozenset[CellKey]]:
+        for whole, commit in zip(self._all, self._commits, strict=True):
             if whole is commit:
                 yield frozenset()
             else:

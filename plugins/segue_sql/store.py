@@ -165,7 +165,7 @@ class SqlStore:
         if batch.due or batch.done:
             done = [(run(key.run), key.node, key.tag) for key in batch.done]
             link.change_due(self._sql, [_due_row(link, due) for due in batch.due], done)
-        return batch.answers(tallies)
+        return batch.answers(tallies, self._load(link, batch.refused))
 
     def _bind(self, link: Link, binds: Sequence[Any]) -> list[dict[str, str]]:
         wanted: dict[tuple[str, str], str] = {}

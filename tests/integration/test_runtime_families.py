@@ -143,7 +143,6 @@ async def test_what_a_broker_loses_of_an_undo_is_asked_for_again(
 ) -> None:
     """The child's stop, its tokens and its answer are lost once each; the parent's due row has it all said again."""
     monkeypatch.setattr(overdue, "LEASE", 0.3)
-    monkeypatch.setattr("segue.runtime.effects.LEASE", 0.3)
     monkeypatch.setattr("segue.runtime.whole.LEASE", 0.3)
     async with open_stage(memory, parent, child) as here:
         publish, lost = here.wiring.transport.publish, set()

@@ -1,8 +1,9 @@
-"""A stop is quick: it reaches what runs elsewhere, and does not wait for the next attempt of a call that failed."""
+"""A stop is quick: it reaches what runs elsewhere, and does not wait for the next attempt of a call that failed.
+
+The next attempts would come after a minute, and what overdue runs are healed by after half a minute.
+"""
 
 from __future__ import annotations
-
-import time
 
 import anyio
 import pytest
@@ -103,11 +104,9 @@ async def test_cancel_does_not_wait_for_a_backoff(mode: Mode, config: Config) ->
     async with stage(app, config, mode) as here, here.running():
         run = await here.client.start(hopeless, "x")
         await here.events(run.id, until="attempt.failed")
-        began = time.monotonic()
         assert (await run.cancel()).changed
         with pytest.raises(RunFailed, match="cancelled"):
-            await run.result(10)
-        assert time.monotonic() - began < 5
+            await run.result(20)
         assert done == ["take", "flaky", "put back"]
         await here.events(run.id)
         view = await here.client.where(run.id)
@@ -170,11 +169,9 @@ async def test_the_first_failure_stops_what_does_not_depend_on_it(
     mode: Mode, config: Config, fast: Flow[..., str]
 ) -> None:
     async with stage(app, config, mode) as here, here.running():
-        began = time.monotonic()
         run = await here.client.start(fast, "x")
         with pytest.raises(RunFailed, match="no x"):
-            await run.result(10)
-        assert time.monotonic() - began < 5
+            await run.result(20)
         assert done == (["take", "put back"] if fast is hasty else [])
         await here.events(run.id)
         view = await here.client.where(run.id)

@@ -61,13 +61,16 @@ class MemoryStore:
         """Record cells by put-if-absent and count arrivals, write due rows, delete done ones."""
         await checkpoint()
         part, lost, touched = self._part, dict[CellKey, bytes](), set[Join]()
-        refused = {cell.key for cell in cells if cell.unless is not None and cell.unless in part.cells[cell.unless.run]}
+        refused = set[CellKey]()
+        named = {cell.unless for cell in cells if cell.unless is not None}
+        guards = {key for key in named if key in part.cells.get(key.run, {})}
         for cell in cells:
-            if cell.key in refused:
-                continue
             there = part.cells[cell.key.run]
             if cell.key in there:
                 lost[cell.key] = there[cell.key]
+                continue
+            if cell.unless in guards:
+                refused.add(cell.key)
                 continue
             there[cell.key] = cell.value
             for join in cell.joins:

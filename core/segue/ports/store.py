@@ -128,10 +128,10 @@ class StateStore(Protocol):
     ) -> Committed:
         """In one transaction: record cells by put-if-absent and count arrivals, write due rows, delete done ones.
 
-        Cells of a commit that name the same `unless` are all refused, or none is; a concurrent commit that records that
-        one counts as the later one, and finds all of them. A due row replaces one of the same key. A cell that was
-        there before counts for no join. Rows are written in the order of their keys, so that concurrent commits do not
-        deadlock. Committing the same again is harmless.
+        Cells of a commit that name the same `unless` are all refused or all recorded, but for those that were there
+        before; if one is lost to a commit that began when the named cell was there, they are refused. A due row
+        replaces one of the same key. A cell that was there before counts for no join. Rows are written in the order of
+        their keys, so that concurrent commits do not deadlock. Committing the same again is harmless.
         """
         ...
 

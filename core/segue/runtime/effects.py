@@ -21,7 +21,6 @@ from segue.machine.facts import (
 )
 from segue.plan.graph import EXIT
 from segue.ports.store import CellKey, Join
-from segue.runtime.overdue import LEASE
 from segue.runtime.view import View
 from segue.runtime.work import Job, News, fitting, make_event, mark
 from segue.wire import envelope
@@ -129,8 +128,6 @@ class Effects:
         job.redrive = redrive
         if key in view.parked:
             return None
-        if view.run.plan.index.nodes[key.node].kind == "flow":
-            self._draft.park(job, self._draft.now.timestamp() + LEASE)
         self._draft.job(job)
         return None
 

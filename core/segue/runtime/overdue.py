@@ -216,6 +216,7 @@ class DueRows:
             if ended is not None or item is None:
                 turn.draft.after.append(row.key)  # recorded, but perhaps not published before a crash
                 if item is not None and noticed:
+                    turn.whole.wake(turn.view(run))
                     news.append(item)
                 continue
             log.info("run %s of %s is overdue: repeating its start (%d)", run.id, event.flow, attempt)

@@ -8,6 +8,7 @@ whole.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -92,11 +93,7 @@ class Rivals:
             self._draft.publish(found)
 
     async def overtaken(self) -> bool:
-        """Find runs that got their first notice elsewhere in this turn; False if there are none.
-
-        Whoever records a first notice marks the calls that it sees to be ready as begun. It may not have seen what
-        this turn recorded; so calls that follow from that are marked here, unless they have been given up.
-        """
+        """Find runs that got their first notice elsewhere in this turn; False if there are none."""
         asked: dict[CellKey, View] = {}
         for job in self._draft.jobs.values():
             view = self._turn.views.get(job.run.id)
@@ -105,17 +102,27 @@ class Rivals:
         there = await self._host.insist(partial(self._host.store.load, asked)) if asked else {}
         if not there:
             return False
-        runs = {cell.run for cell in there}
-        jobs = [job for job in self._draft.jobs.values() if job.run.id in runs and not job.undo]
-        for job in jobs:
-            self._draft.mark(job.sending)
         for cell in there:
             self._turn.whole.wake(asked[cell])
-        lost = await self._turn.commit()
-        for job in jobs:
-            if lost.get(job.sending) == NEVER:
-                self._draft.drop(job)
+        await self.recheck({cell.run for cell in there})
         return True
+
+    async def recheck(self, runs: Collection[str]) -> None:
+        """Calls of runs that have just got their first notice begin, unless they have been given up.
+
+        Whoever records a first notice marks the calls that it sees to be ready as begun. It may not have seen what
+        this turn recorded, or this turn may have stood still for long; so they are marked here too.
+        """
+        jobs = [job for job in self._draft.jobs.values() if job.run.id in runs and not job.undo]
+        if not jobs:
+            return
+        for job in jobs:
+            self._draft.mark(job.sending)
+        lost = await self._turn.commit()
+        over = await self._host.insist(partial(self._host.store.load, [job.cell for job in jobs]))
+        for job in jobs:
+            if lost.get(job.sending) == NEVER or job.cell in over:
+                self._draft.drop(job)
 
 
 def recount(cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:

@@ -37,6 +37,7 @@ from segue.runtime.draft import Draft
 from segue.runtime.effects import Effects
 from segue.runtime.loading import Loader
 from segue.runtime.naps import Naps
+from segue.runtime.overdue import LEASE
 from segue.runtime.rivals import Rivals, recount
 from segue.runtime.view import View
 from segue.runtime.whole import Whole, concerns
@@ -133,10 +134,20 @@ class Turn:
             await self.commit()
             await self.naps.begin()
             news = []
-            if self.choices or self.later or self.draft.cells or self.draft.due or self.draft.naps:
+            draft = self.draft
+            if self.choices or self.later or self.whole.pending or draft.cells or draft.due or draft.naps:
                 continue
-            if not await self.rivals.overtaken():
+            if not (await self.rivals.overtaken() or self._flows()):
                 return
+
+    def _flows(self) -> bool:
+        """Runs of other flows are started now, and asked for later; False if there are none."""
+        jobs = [
+            job for job in self.rivals.jobs() if not job.due and job.run.plan.index.nodes[job.key.node].kind == "flow"
+        ]
+        for job in jobs:
+            self.draft.park(job, self.draft.now.timestamp() + LEASE)
+        return bool(jobs)
 
     def _results(self, finished: Iterable[Returned]) -> list[News]:
         """What finished calls propose to record; a failed attempt that another one follows gets a due row instead."""

@@ -69,13 +69,16 @@ class Whole:
 
     Args:
         turn: The turn.
+
+    Attributes:
+        pending: Runs that must be looked at, by id.
     """
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
         self._host = turn.host
         self._draft = turn.draft
-        self._pending: dict[str, View] = {}
+        self.pending: dict[str, View] = {}
         self._withdrawn: list[Job] = []
 
     def take(self, view: View, items: list[News]) -> None:
@@ -83,7 +86,7 @@ class Whole:
         for item in items:
             if view.noticed or not is_notice(item.fact) or concerns(view, item.fact):
                 view.pending.append(item)
-                self._pending[view.run.id] = view
+                self.pending[view.run.id] = view
 
     def early(self, view: View, items: list[News]) -> None:
         """Outcomes after a reset that has not been heard of here: they are kept, and not acted on."""
@@ -94,8 +97,8 @@ class Whole:
 
     async def look(self) -> None:
         """Look at the runs that there is news of."""
-        while self._pending:
-            pending, self._pending = self._pending, {}
+        while self.pending:
+            pending, self.pending = self.pending, {}
             for view in pending.values():
                 if not view.noticed and not any(is_notice(item.fact) for item in view.pending):
                     view.pending = []  # a signal that nothing waits for yet
@@ -136,15 +139,20 @@ class Whole:
         """A run gets its first notice here, in the next commit: what was ready before has been called already."""
         if self._host.noticed.get(view.run.id):
             return
-        if not view.noticed:
+        fresh = not view.noticed
+        if fresh:
             await self._turn.commit()
             self._draft.mark(view.run.noticed)
             await self._turn.commit()
         seen = await self.read(view)
         marked = view.run.marked in seen.marks
         self._noticed(view, marked)
-        if marked:
-            return
+        if not marked:
+            self._mark_begun(view, seen)
+        if fresh:
+            await self._turn.rivals.recheck([view.run.id])
+
+    def _mark_begun(self, view: View, seen: Seen) -> None:
         before = self._gather(view, [fact for fact in seen.facts if not is_notice(fact)], seen.marks)
         for effect in look(view.run.plan, before, view.mine):
             if isinstance(effect, Invoke):
@@ -158,7 +166,7 @@ class Whole:
     def wake(self, view: View) -> None:
         """There are notices of a run, as it turns out."""
         self._noticed(view, False)
-        self._pending[view.run.id] = view
+        self.pending[view.run.id] = view
 
     async def _again(self, view: View) -> None:
         """Record what is new, and find all that follows."""

@@ -56,6 +56,30 @@ class StoreContract:
             assert await store.tally([join]) == {join: 3}
             assert len(await store.claim(10.0, 5.0, 10, "me")) == 1
 
+    async def test_a_cell_keeps_out_those_that_name_it(self) -> None:
+        async with self.opened(2) as (store, other):
+            run = fresh_run()
+            join, named = Join(run, "j", "", 1), CellKey(run, "run", "", 0, CellKind.NOTICED)
+            a, b, c = (Cell(key(run, name), name.encode(), (join,), named) for name in "abc")
+            free = Cell(key(run, "free"), b"", (join,))
+            assert await store.commit([a]) == Committed({}, {join: 1})
+            assert await store.commit([Cell(named, b"")]) == Committed({}, {})
+            expected = Committed({a.key: b"a"}, {join: 2}, frozenset({b.key, c.key}))
+            assert await other.commit([a, b, c, free]) == expected
+            assert await store.load([a.key, b.key, c.key, free.key]) == {a.key: b"a", free.key: b""}
+            assert await store.tally([join]) == {join: 2}
+
+    async def test_all_or_none_of_those_that_name_a_cell(self) -> None:
+        async with self.opened(2) as stores:
+            runs = [fresh_run() for _ in range(30)]
+            named = {run: CellKey(run, "run", "", 0, CellKind.NOTICED) for run in runs}
+            batches = [[Cell(key(run, f"n{i}"), b"", (), named[run]) for i in range(20)] for run in runs]
+            both = [batch for run, mine in zip(runs, batches, strict=True) for batch in (mine, [Cell(named[run], b"")])]
+            found = (await _commit_all(stores, both))[::2]
+            for mine, told in zip(batches, found, strict=True):
+                there = await stores[0].load([cell.key for cell in mine])
+                assert (len(there), len(told.refused), told.lost) in ((20, 0, {}), (0, 20, {}))
+
     async def test_nothing_is_nothing(self) -> None:
         async with self.opened() as (store,):
             assert await store.commit() == Committed({}, {})

@@ -46,15 +46,16 @@ class Rows:
         """See `StateStore.commit`."""
         lost: dict[CellKey, bytes] = {}
         touched: dict[Join, None] = {}
-        refused = {
-            cell.key for cell in cells if cell.unless is not None and cell.unless in self.cells.get(cell.unless.run, {})
-        }
+        refused = set[CellKey]()
+        named = {cell.unless for cell in cells if cell.unless is not None}
+        guards = {key for key in named if key in self.cells.get(key.run, {})}
         for cell in cells:
-            if cell.key in refused:
-                continue
             there = self.cells.setdefault(cell.key.run, {})
             if cell.key in there:
                 lost[cell.key] = there[cell.key]
+                continue
+            if cell.unless in guards:
+                refused.add(cell.key)
                 continue
             there[cell.key] = cell.value
             self._written(cell.key, cell.value)
