@@ -8,7 +8,7 @@ from segue.wire.subjects import Subjects
 
 
 def outbox(max_bytes: int = 1000) -> Outbox:
-    return Outbox(Subjects("ns"), max_bytes)
+    return Outbox(Subjects("ns"), max_bytes, "s")
 
 
 def test_what_goes_to_one_subject_travels_together_in_order() -> None:
