@@ -86,7 +86,7 @@ def _publish(rights: Rights, namespace: str) -> list[str]:
 
 def variable(namespace: str, user: str) -> str:
     """The variable that holds the password of a user."""
-    return re.sub(r"[^A-Z0-9]", "_", f"{namespace}_{user}_PASSWORD".upper())
+    return re.sub(r"[^A-Z0-9]", "_", f"NATS_{namespace}_{user}_PASSWORD".upper())
 
 
 def render(rights: Iterable[Rights], namespace: str, form: str) -> str:

@@ -127,8 +127,8 @@ def rights(plans: Iterable[Plan], subjects: Subjects, services: Iterable[str] = 
             ),
             consume=(("events", COORDINATOR),),
             listen=ends,
-            ask=homes,
-            answer=(subjects.requests(COORDINATOR),),
+            ask=(*homes, *(subjects.questions(home) for home in sorted({plan.home for plan in plans}))),
+            answer=(subjects.requests(COORDINATOR), subjects.questions(COORDINATOR)),
             registry=tuple(told),
         ),
         Rights(participant=OBSERVER, kind="observer", consume=(("events", OBSERVER),)),
@@ -154,7 +154,7 @@ def _service(plans: Sequence[Plan], subjects: Subjects, name: str) -> Rights:
                 ask.update(subjects.requests(home) for home in (COORDINATOR, *children))
         if plan.home == name:
             # For a while after a change of mode, keys are looked for at the other placement too.
-            ask.add(subjects.requests(COORDINATOR))
+            ask.add(subjects.questions(COORDINATOR))
             publish += [place for parent in plans for place in _for_parents(parent, subjects, plan.flow)]
     return Rights(
         participant=name,
@@ -162,7 +162,7 @@ def _service(plans: Sequence[Plan], subjects: Subjects, name: str) -> Rights:
         publish=_distinct(publish),
         consume=(("events", name), ("commands", name)),
         ask=tuple(sorted(ask)),
-        answer=(subjects.requests(name),),
+        answer=(subjects.requests(name), subjects.questions(name)),
         registry=(f"{records.SERVICE}.{name}",),
     )
 

@@ -3,7 +3,8 @@
     <ns>.<o|c>.<flow>.<node>.<kind>     events, by the run's mode; failed attempts are <node>.attempt.failed
     <ns>.<o|c>.<flow>.run:notice.<who>  what all participants of a run must hear: stops, retries, signals ...
     <ns>.do.<service>.<step>            commands
-    <ns>.to.<participant>               requests (start, find ...)
+    <ns>.to.<participant>               requests (start, cancel, find ...)
+    <ns>.ask.<participant>              of these the ones that change nothing: more may be allowed to send them
     <ns>.dead.<group>                   messages that nobody could read
 
 So an outside listener takes `shop.*.place_order.charge.completed`, in both modes.
@@ -49,6 +50,10 @@ class Subjects:
     def requests(self, participant: str) -> str:
         """Where a participant answers."""
         return f"{self.namespace}.to.{participant}"
+
+    def questions(self, participant: str) -> str:
+        """Where a participant answers what changes nothing."""
+        return f"{self.namespace}.ask.{participant}"
 
     def ended(self, flow: str) -> str:
         """Where the ends of a flow's runs are heard, in both modes."""

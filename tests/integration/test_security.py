@@ -1,0 +1,344 @@
+"""Every participant with the permissions that `segue export nats-permissions` writes: it can work, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import nats
+import pytest
+from nats.aio.client import Client as NatsClient
+from orders import Order, app, place_order
+from stage import eventually
+
+from segue import compose
+from segue.config import Config
+from segue.errors import NotPermitted
+from segue.plan.projection import COORDINATOR, MODES, Mode
+from segue.ports.transport import Group, Message
+from segue.runtime import deploy
+from segue.runtime.client import Client
+from segue.runtime.ids import new_run_id
+from segue.wire import envelope
+from segue.wire.rights import CLIENT, DEPLOYER, ROLES, rights
+from segue.wire.subjects import OBSERVER, Subjects
+from segue_nats.permissions import render, variable
+from segue_nats.server import NatsServer
+
+NS = "segue"
+PLAN = place_order.plan
+USERS = (*app.services, *ROLES)
+BAD = "inventory"
+"""The service whose credentials are in the wrong hands."""
+
+
+def secret(user: str) -> str:
+    return f"{user}-s3cret"
+
+
+def permissions() -> str:
+    words = [f"{variable(NS, user)}: {secret(user)}" for user in (*USERS, "admin")]
+    text = render(rights([PLAN], Subjects(NS), app.services), NS, "nats-conf")
+    admin = f"  users = [\n    {{ user: admin, password: ${variable(NS, 'admin')} }}\n"
+    return "\n".join([*words, text.replace("  users = [\n", admin)])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path_factory.mktemp("secure"), config=permissions()) as found:
+        yield found
+
+
+def as_user(server: NatsServer, user: str, folder: Path, namespace: str = NS) -> Config:
+    return Config(
+        transport=server.url.replace("//", f"//{user}:{secret(user)}@") + "?redelivery=2",
+        namespace=namespace,
+        store=f"sqlite:///{folder}/{{part}}.db",
+        journal=f"sqlite:///{folder}/journal.db",
+    )
+
+
+async def deployed(config: Config, mode: Mode) -> None:
+    async with compose.wired(config) as wiring:
+        await deploy.deploy(wiring.transport, wiring.catalog, wiring.subjects, [(PLAN, mode)], 0)
+
+
+@asynccontextmanager
+async def everybody(server: NatsServer, folder: Path, mode: Mode) -> AsyncIterator[Client]:
+    """All participants, each connected as the user that it is; a client."""
+    await deployed(as_user(server, DEPLOYER, folder), mode)
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        for name in app.services:
+            config = as_user(server, name, folder)
+            await enter(compose.serve(config, await enter(compose.wired(config)), app.services[name]))
+        config = as_user(server, COORDINATOR, folder)
+        await enter(compose.coordinating(config, await enter(compose.wired(config))))
+        config = as_user(server, OBSERVER, folder)
+        await enter(compose.observing(config, await enter(compose.wired(config))))
+        yield await enter(compose.connect(config=as_user(server, CLIENT, folder)))
+
+
+class Intruder:
+    """A plain NATS client with the credentials of the bad service."""
+
+    def __init__(self, client: NatsClient) -> None:
+        self.client = client
+        self.refused: list[str] = []
+
+    async def _on_error(self, error: Exception) -> None:
+        self.refused.append(str(error))
+
+    @classmethod
+    @asynccontextmanager
+    async def inside(cls, server: NatsServer) -> AsyncIterator[Intruder]:
+        found = cls(NatsClient())
+        await found.client.connect(
+            server.url, user=BAD, password=secret(BAD), inbox_prefix=f"_INBOX.{BAD}", error_cb=found._on_error
+        )
+        try:
+            yield found
+        finally:
+            await found.client.close()
+
+    async def ask(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> dict[str, Any]:
+        answer = await self.client.request(subject, body, timeout=5, headers=headers)
+        found: dict[str, Any] = msgspec.json.decode(answer.data)
+        return found
+
+
+@asynccontextmanager
+async def admin(server: NatsServer) -> AsyncIterator[NatsClient]:
+    client = await nats.connect(server.url, user="admin", password=secret("admin"))
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def journal_of(folder: Path, run: str) -> list[envelope.Event]:
+    async with compose.journal(Config(journal=f"sqlite:///{folder}/journal.db")) as journal:
+        return [envelope.decode(entry.body) for entry in await journal.history(run)]
+
+
+PUBLISH = [
+    *(f"{NS}.{letter}.place_order.{end}" for letter in "oc" for end in ("charge.completed", "run.ended")),
+    *(f"{NS}.{letter}.place_order.{end}" for letter in "oc" for end in ("run.started", "run:notice.payments")),
+    f"{NS}.o.place_order.run:notice.coordinator",
+    f"{NS}.o.another_flow.reserve.completed",
+    f"{NS}.do.payments.charge",
+    f"{NS}.do.{BAD}.reserve",
+    f"{NS}.to.coordinator",
+    f"{NS}.to.payments",
+    f"{NS}.ask.coordinator",
+    f"{NS}.reg.flow.place_order",
+    f"{NS}.reg.plan.{PLAN.hash}",
+    f"{NS}.reg.service.payments",
+    f"{NS}.reg.schedule.nightly",
+    f"{NS}.dead.payments",
+    "elsewhere.o.place_order.reserve.completed",
+    *(f"$JS.API.STREAM.{verb}.{NS}-events" for verb in ("PURGE", "DELETE", "UPDATE", "CREATE", "MSG.GET", "MSG.DELETE")),
+    f"$JS.API.STREAM.MSG.DELETE.{NS}-registry",
+    f"$JS.API.DIRECT.GET.{NS}-registry.{NS}.reg.service.{BAD}",
+    "$JS.API.STREAM.NAMES",
+    f"$JS.API.CONSUMER.CREATE.{NS}-events.spy",
+    f"$JS.API.CONSUMER.CREATE.{NS}-events.spy.{NS}.c.>",
+    f"$JS.API.CONSUMER.CREATE.{NS}-commands.{BAD}",
+    f"$JS.API.CONSUMER.DELETE.{NS}-events.payments",
+    f"$JS.API.CONSUMER.MSG.NEXT.{NS}-commands.payments",
+    f"$JS.ACK.{NS}-commands.payments.1.1.1.1.1",
+    "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.x",
+]
+SUBSCRIBE = [">", f"{NS}.>", f"{NS}.c.place_order.charge.*", f"{NS}.to.payments", "_INBOX.>", "_INBOX.payments.>", "$JS.>"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_everybody_can_work_with_what_the_export_grants(server: NatsServer, tmp_path: Path, mode: Mode) -> None:
+    async with everybody(server, tmp_path, mode) as client:
+        runs = [await client.start(place_order, Order(f"{mode}-{n}", n)) for n in (5, 500, 5000)]
+        assert {run.mode for run in runs} == {mode}
+        values = [await run.result(10) for run in runs]
+        failing = await client.start(place_order, Order(f"{mode}-none", 5, stock=0))
+        assert (await failing.outcome(10)).status == "failed"
+        stopped = await client.start(place_order, Order(f"{mode}-stop", 5))
+        await stopped.cancel()
+        assert (await stopped.outcome(10)).status in ("cancelled", "completed")
+
+        async def journalled() -> bool:
+            return any(event.kind == "ended" for event in await journal_of(tmp_path, runs[-1].id))
+
+        await eventually(journalled)
+        view = await client.where(runs[0].id)
+    assert [value.paid for value in values] == [5, 500, 5000]
+    assert view.run.status == "completed"
+    log = (server.store_dir / "nats-server.log").read_text()
+    assert "Permissions Violation" not in log, "nobody asked for more than it has"
+
+
+@pytest.mark.parametrize("subject", PUBLISH)
+async def test_nothing_else_can_be_said(strict: NatsServer, subject: str) -> None:
+    async with Intruder.inside(strict) as bad, admin(strict) as onlooker:
+        heard = await onlooker.subscribe(subject)
+        await onlooker.flush()
+        await bad.client.publish(subject, b"{}", reply=f"_INBOX.{BAD}.1")
+        await bad.client.flush()
+        assert f'permissions violation for publish to "{subject.lower()}"' in bad.refused[0]
+        await onlooker.flush()
+        assert heard.pending_msgs == 0
+
+
+@pytest.mark.parametrize("subject", SUBSCRIBE)
+async def test_nothing_else_can_be_heard(strict: NatsServer, subject: str) -> None:
+    async with Intruder.inside(strict) as bad:
+        await bad.client.subscribe(subject)
+        await bad.client.flush()
+        await anyio.sleep(0.01)
+        assert f'permissions violation for subscription to "{subject.lower()}"' in bad.refused[0]
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server of its own, so that the other's log stays clean; with streams."""
+    folder = tmp_path_factory.mktemp("strict")
+    with NatsServer(folder, config=permissions()) as found:
+        anyio.run(deployed, as_user(found, DEPLOYER, folder), "choreographed")
+        yield found
+
+
+AT_ONCE = {"Nats-Schedule": "@at 2020-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"Nats-Rollup": "all"}, "rollup not permitted"),
+        ({"Nats-Rollup": "sub"}, "rollup not permitted"),
+        (AT_ONCE | {"Nats-Schedule-Target": f"{NS}.c.place_order.charge.completed"}, "schedules is disabled"),
+    ],
+)
+async def test_streams_refuse_what_reaches_beyond_a_subject(
+    strict: NatsServer, headers: dict[str, str], said: str
+) -> None:
+    async with Intruder.inside(strict) as bad:
+        for subject in (f"{NS}.c.place_order.reserve.completed", f"{NS}.reg.service.{BAD}"):
+            answer = await bad.ask(subject, b"{}", headers)
+            assert said in answer["error"]["description"]
+    async with admin(strict) as client:
+        answer = await client.request(f"$JS.API.STREAM.INFO.{NS}-registry", b"", timeout=5)
+        assert msgspec.json.decode(answer.data)["state"]["messages"] >= 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_run_is_not_harmed_by_what_a_bad_service_says_in_its_own_place(
+    strict: NatsServer, tmp_path: Path, mode: Mode
+) -> None:
+    """Its subjects are its own; what it says there of others, and in the name of others, counts nothing."""
+    letter = "o" if mode == "orchestrated" else "c"
+    own = f"{NS}.{letter}.place_order"
+    async with everybody(strict, tmp_path, mode) as client, Intruder.inside(strict) as bad:
+        first = await client.start(place_order, Order(f"{mode}-before", 7))
+        await first.result(10)
+        template = next(event for event in await history(tmp_path, first.id) if event.node == "charge")
+        run = new_run_id()
+
+        def forged(node: str, kind: str, data: Any, **more: Any) -> bytes:
+            return envelope.encode(
+                msgspec.structs.replace(
+                    template,
+                    id=f"{run}/{node}//1/{kind}",
+                    type=f"segue.{kind}",
+                    node=node,
+                    run=run,
+                    key="victim",
+                    data=msgspec.Raw(msgspec.json.encode(data)),
+                    **more,
+                )
+            )
+
+        lies = [
+            (f"{own}.reserve.completed", forged("charge", "completed", {"order": "victim", "amount": 0})),
+            (f"{own}.reserve.failed", forged("reserve", "completed", "nowhere")),
+            (f"{own}.reserve.completed", forged("run", "ended", {"status": "failed"})),
+            (f"{own}.reserve.completed", forged("run", "started", {"order": {}})),
+            (f"{own}.run:notice.{BAD}", forged("run", "stopped", {"reason": "cancelled"})),
+            (f"{own}.run:notice.{BAD}", forged("run", "paused", None)),
+            (f"{own}.run:notice.{BAD}", forged("charge", "compensated", None)),
+            (f"{own}.run:notice.{BAD}", forged("review", "signalled", {"value": 1, "id": "x"})),
+        ]
+        for subject, body in lies:
+            assert "error" not in await bad.ask(subject, body), "its own subjects are open to it"
+        victim = await client.start(place_order, Order("victim", 500), run_id=run)
+        assert (await victim.result(10)).paid == 500
+        async with admin(strict) as onlooker:
+
+            async def kept() -> bool:
+                answer = await onlooker.request(f"$JS.API.STREAM.INFO.{NS}-dead", b"", timeout=5)
+                return int(msgspec.json.decode(answer.data)["state"]["messages"]) >= len(lies)
+
+            await eventually(kept)
+        said = await history(tmp_path, run)
+    assert not {event.kind for event in said} & {"stopped", "paused", "compensated", "signalled"}
+    assert sum(event.kind == "ended" for event in said) == 1
+
+
+async def history(folder: Path, run: str) -> list[envelope.Event]:
+    """The journal of a run that has ended."""
+    found: list[envelope.Event] = []
+
+    async def ended() -> bool:
+        found[:] = await journal_of(folder, run)
+        return any(event.kind == "ended" for event in found)
+
+    await eventually(ended)
+    return found
+
+
+async def test_nobody_is_made_to_speak_elsewhere(strict: NatsServer, tmp_path: Path) -> None:
+    """A request whose answer is wanted on a subject of events gets none."""
+    async with everybody(strict, tmp_path, "choreographed"), admin(strict) as client:
+        target = f"{NS}.c.place_order.charge.completed"
+        heard = await client.subscribe(target)
+        await client.publish(f"{NS}.to.payments", b"[]", reply=target)
+        await client.request(f"{NS}.to.payments", b"[]", timeout=5)
+        await client.flush()
+        assert heard.pending_msgs == 0
+
+
+async def test_who_may_not_is_told_at_once(strict: NatsServer, tmp_path: Path) -> None:
+    config = as_user(strict, BAD, tmp_path)
+    async with compose.wired(config) as wiring:
+        transport = wiring.transport
+        with anyio.fail_after(3):
+            with pytest.raises(NotPermitted, match=r"may not publish on segue\.c\.place_order\.charge\.completed"):
+                await transport.publish([Message(f"{NS}.c.place_order.charge.completed", b"{}")])
+            with pytest.raises(NotPermitted, match="(?s)CONSUMER.INFO.segue-events.spy.*export nats-permissions"):
+                await transport.declare(Group("events", "spy", (f"{NS}.c.>",)))
+            with pytest.raises(NotPermitted, match="may not listen to"):
+                async with transport.listen([f"{NS}.>"]):
+                    pass
+            with pytest.raises(NotPermitted, match="may not publish on segue.to.payments"):
+                await transport.request(f"{NS}.to.payments", b"[]", 5)
+    with anyio.fail_after(3), pytest.raises(NotPermitted, match=r"(?s)_inbox\.wrong.*inbox=NAME"):
+        async with compose.wired(msgspec.structs.replace(config, transport=f"{config.transport}&inbox=wrong")):
+            pass
+    with anyio.fail_after(3), pytest.raises(NotPermitted, match="STREAM.INFO.another"):
+        async with compose.wired(as_user(strict, BAD, tmp_path, "another")):
+            pass
+
+
+async def test_without_streams_it_is_said_who_makes_them(tmp_path: Path) -> None:
+    with NatsServer(tmp_path, config=permissions()) as empty:
+        with anyio.fail_after(5), pytest.raises(NotPermitted, match="(?s)stream 'segue-.*' is missing.*segue deploy"):
+            async with compose.wired(as_user(empty, "payments", tmp_path)):
+                pass
+        async with compose.wired(as_user(empty, DEPLOYER, tmp_path)):
+            pass  # has made the streams, but deployed nothing
+        config = as_user(empty, COORDINATOR, tmp_path)
+        async with compose.wired(config) as wiring:
+            with anyio.fail_after(5), pytest.raises(NotPermitted, match="(?s)group 'coordinator' is missing.*deploy"):
+                async with compose.coordinating(config, wiring):
+                    pass
