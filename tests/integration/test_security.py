@@ -141,7 +141,10 @@ PUBLISH = [
     f"{NS}.reg.schedule.nightly",
     f"{NS}.dead.payments",
     "elsewhere.o.place_order.reserve.completed",
-    *(f"$JS.API.STREAM.{verb}.{NS}-events" for verb in ("PURGE", "DELETE", "UPDATE", "CREATE", "MSG.GET", "MSG.DELETE")),
+    *(
+        f"$JS.API.STREAM.{verb}.{NS}-events"
+        for verb in ("PURGE", "DELETE", "UPDATE", "CREATE", "MSG.GET", "MSG.DELETE")
+    ),
     f"$JS.API.STREAM.MSG.DELETE.{NS}-registry",
     f"$JS.API.DIRECT.GET.{NS}-registry.{NS}.reg.service.{BAD}",
     "$JS.API.STREAM.NAMES",
@@ -153,7 +156,15 @@ PUBLISH = [
     f"$JS.ACK.{NS}-commands.payments.1.1.1.1.1",
     "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.x",
 ]
-SUBSCRIBE = [">", f"{NS}.>", f"{NS}.c.place_order.charge.*", f"{NS}.to.payments", "_INBOX.>", "_INBOX.payments.>", "$JS.>"]
+SUBSCRIBE = [
+    ">",
+    f"{NS}.>",
+    f"{NS}.c.place_order.charge.*",
+    f"{NS}.to.payments",
+    "_INBOX.>",
+    "_INBOX.payments.>",
+    "$JS.>",
+]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -315,7 +326,7 @@ async def test_who_may_not_is_told_at_once(strict: NatsServer, tmp_path: Path) -
         with anyio.fail_after(3):
             with pytest.raises(NotPermitted, match=r"may not publish on segue\.c\.place_order\.charge\.completed"):
                 await transport.publish([Message(f"{NS}.c.place_order.charge.completed", b"{}")])
-            with pytest.raises(NotPermitted, match="(?s)CONSUMER.INFO.segue-events.spy.*export nats-permissions"):
+            with pytest.raises(NotPermitted, match=r"(?s)CONSUMER.INFO.segue-events.spy.*export nats-permissions"):
                 await transport.declare(Group("events", "spy", (f"{NS}.c.>",)))
             with pytest.raises(NotPermitted, match="may not listen to"):
                 async with transport.listen([f"{NS}.>"]):
@@ -332,13 +343,13 @@ async def test_who_may_not_is_told_at_once(strict: NatsServer, tmp_path: Path) -
 
 async def test_without_streams_it_is_said_who_makes_them(tmp_path: Path) -> None:
     with NatsServer(tmp_path, config=permissions()) as empty:
-        with anyio.fail_after(5), pytest.raises(NotPermitted, match="(?s)stream 'segue-.*' is missing.*segue deploy"):
+        with anyio.fail_after(5), pytest.raises(NotPermitted, match=r"(?s)stream 'segue-.*' is missing.*segue deploy"):
             async with compose.wired(as_user(empty, "payments", tmp_path)):
                 pass
         async with compose.wired(as_user(empty, DEPLOYER, tmp_path)):
             pass  # has made the streams, but deployed nothing
         config = as_user(empty, COORDINATOR, tmp_path)
         async with compose.wired(config) as wiring:
-            with anyio.fail_after(5), pytest.raises(NotPermitted, match="(?s)group 'coordinator' is missing.*deploy"):
+            with anyio.fail_after(5), pytest.raises(NotPermitted, match=r"(?s)group 'coordinator' is missing.*deploy"):
                 async with compose.coordinating(config, wiring):
                     pass

@@ -1,9 +1,14 @@
-"""nats-py's client, with two gaps closed."""
+"""nats-py's client, with three gaps closed."""
 
 from __future__ import annotations
 
+import asyncio
+
 import nats.errors
 from nats.aio.client import Client as NatsClient
+
+CLOSING, GIVING_UP = 5.0, 0.2
+"""Seconds to close a connection, and one that never came about."""
 
 
 class Client(NatsClient):
@@ -25,7 +30,11 @@ class Client(NatsClient):
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         try:
-            await super()._close(status, do_cbs)
+            # After a failed TLS handshake nobody tells the library that its socket is closed, and it waits for that.
+            async with asyncio.timeout(CLOSING if self.is_connected else GIVING_UP):
+                await super()._close(status, do_cbs)
+        except TimeoutError:
+            return
         except OSError:
             self._status = NatsClient.DISCONNECTED
             await super()._close(status, do_cbs)

@@ -260,12 +260,17 @@ class Connection:
 
     async def _connect(self) -> NatsClient:
         options = self._options
+        try:
+            arguments = self._arguments()
+        except (OSError, ValueError) as error:
+            self._trouble = error
+            raise self.unavailable("cannot connect to") from None
         servers = random.sample(options.servers, len(options.servers))
         for server in servers * CONNECT_ATTEMPTS:
             client = Client(options.tls)
             try:
-                await client.connect(servers=[server], **self._arguments())
-            except (*LOST, TimeoutError, ValueError) as error:
+                await client.connect(servers=[server], **arguments)
+            except (*LOST, TimeoutError) as error:
                 # Where nothing listens the library raises an empty error, after having told the real one.
                 if not isinstance(error, nats.errors.NoServersError):
                     self._trouble = error

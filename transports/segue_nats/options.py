@@ -98,7 +98,7 @@ def parse(url: str) -> Options:
 
 def _check(found: dict[str, Any], user: str, password: str, shown: str) -> None:
     """There is one way to say who one is."""
-    given = [name for name in ("password_file", "token_file", "nkey", "creds") if name in found]
+    given: list[str] = [name for name in ("password_file", "token_file", "nkey", "creds") if name in found]
     if password or (user and "password_file" not in found):
         given.append("the one before @")
     if len(given) > 1:

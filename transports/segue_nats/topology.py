@@ -134,7 +134,9 @@ class Topology:
             )
         except NotPermitted as error:
             if found is None:
-                raise NotPermitted(f"group {group.name!r} is missing on {group.channel}: {error.message}", HINT) from None
+                raise NotPermitted(
+                    f"group {group.name!r} is missing on {group.channel}: {error.message}", HINT
+                ) from None
             log.info("group %s on %s stays as it is: %s", group.name, group.channel, error.message)
         except api.ApiError as error:
             raise TransportError(
