@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import msgspec
 import nats
 import pytest
 from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
 from orders import Order, app, place_order
 from stage import eventually
 
@@ -319,6 +321,25 @@ async def test_nobody_is_made_to_speak_elsewhere(strict: NatsServer, tmp_path: P
         assert heard.pending_msgs == 0
 
 
+async def test_who_is_asked_cannot_foretell_the_next_question(strict: NatsServer, tmp_path: Path) -> None:
+    """A responder may publish on any inbox, and learns ours from our question: the rest of it must be a secret."""
+    places = []
+    async with admin(strict) as client, compose.wired(as_user(strict, CLIENT, tmp_path)) as wiring:
+
+        async def answer(message: Msg) -> None:
+            places.append(message.reply.split("."))
+            await message.respond(b"[]")
+
+        await client.subscribe(f"{NS}.to.payments", cb=answer)
+        await client.flush()
+        for _ in range(3):
+            await wiring.transport.request(f"{NS}.to.payments", b"[]", 5)
+    assert {tuple(place[:-1]) for place in places} == {("_INBOX", CLIENT, places[0][2])}
+    secrets = [int(place[-1], 16) for place in places]
+    assert len({*secrets, *(later - earlier for earlier, later in pairwise(secrets))}) == 5
+    assert max(secrets) > 2**48
+
+
 async def test_who_may_not_is_told_at_once(strict: NatsServer, tmp_path: Path) -> None:
     config = as_user(strict, BAD, tmp_path)
     async with compose.wired(config) as wiring:
@@ -331,12 +352,12 @@ async def test_who_may_not_is_told_at_once(strict: NatsServer, tmp_path: Path) -
             with pytest.raises(NotPermitted, match="may not listen to"):
                 async with transport.listen([f"{NS}.>"]):
                     pass
-            with pytest.raises(NotPermitted, match="may not publish on segue.to.payments"):
+            with pytest.raises(NotPermitted, match=r"may not publish on segue.to.payments"):
                 await transport.request(f"{NS}.to.payments", b"[]", 5)
     with anyio.fail_after(3), pytest.raises(NotPermitted, match=r"(?s)_inbox\.wrong.*inbox=NAME"):
         async with compose.wired(msgspec.structs.replace(config, transport=f"{config.transport}&inbox=wrong")):
             pass
-    with anyio.fail_after(3), pytest.raises(NotPermitted, match="STREAM.INFO.another"):
+    with anyio.fail_after(3), pytest.raises(NotPermitted, match=r"STREAM.INFO.another"):
         async with compose.wired(as_user(strict, BAD, tmp_path, "another")):
             pass
 

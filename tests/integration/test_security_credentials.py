@@ -124,7 +124,7 @@ async def test_a_password_a_token_and_an_nkey_come_from_files(tmp_path: Path) ->
                 await works(f"nats://{place}")
             assert content.decode().strip() not in f"{said.value!r} {said.value} {parse(f'nats://{place}')!r}"
             secret.write_bytes(b"not a seed" if "nkey" in url else b" ")
-            with pytest.raises(ConfigError, match="seed|empty"):
+            with pytest.raises(ConfigError, match=r"seed|empty"):
                 await works(f"nats://{place}")
 
 

@@ -84,8 +84,10 @@ def test_who_does_what(known: dict[str, Rights]) -> None:
     assert known["payments"].consume == (("events", "payments"), ("commands", "payments"))
     assert {name: one.registry for name, one in known.items()} == {
         **{name: (f"service.{name}",) for name in ("shop", "payments", "people", "idle")},
-        **{name: ("progress.*",) for name in (COORDINATOR, SCHEDULER)},
-        **{OBSERVER: (), CLIENT: (), DEPLOYER: (">",)},
+        **dict.fromkeys((COORDINATOR, SCHEDULER), ("progress.*",)),
+        OBSERVER: (),
+        CLIENT: (),
+        DEPLOYER: (">",),
     }
     assert {name for name, one in known.items() if one.administer} == {DEPLOYER}
     assert {name for name, one in known.items() if one.inspect} == {DEPLOYER, CLIENT}

@@ -1,6 +1,6 @@
 """Who we are and whom we trust, as nats-py takes it.
 
-Files are read here, at every connect, so that they can be changed at any time. Nothing of this is kept, logged or shown.
+Files are read here, at every connect, so that they can be changed at any time. Nothing of this is kept or shown.
 """
 
 from __future__ import annotations
