@@ -330,10 +330,10 @@ async def test_who_is_asked_cannot_foretell_the_next_question(strict: NatsServer
             places.append(message.reply.split("."))
             await message.respond(b"[]")
 
-        await client.subscribe(f"{NS}.to.payments", cb=answer)
+        await client.subscribe(f"{NS}.to.email", cb=answer)
         await client.flush()
         for _ in range(3):
-            await wiring.transport.request(f"{NS}.to.payments", b"[]", 5)
+            await wiring.transport.request(f"{NS}.to.email", b"[]", 5)
     assert {tuple(place[:-1]) for place in places} == {("_INBOX", CLIENT, places[0][2])}
     secrets = [int(place[-1], 16) for place in places]
     assert len({*secrets, *(later - earlier for earlier, later in pairwise(secrets))}) == 5
