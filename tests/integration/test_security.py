@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
@@ -14,12 +16,12 @@ import nats
 import pytest
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
-from orders import Order, app, place_order
+from orders import LOG, Order, app, place_order
 from stage import eventually
 
 from segue import compose
 from segue.config import Config
-from segue.errors import NotPermitted
+from segue.errors import NotPermitted, ResultTimeout
 from segue.plan.projection import COORDINATOR, MODES, Mode
 from segue.ports.transport import Group, Message
 from segue.runtime import deploy
@@ -365,6 +367,23 @@ async def test_who_may_not_is_told_at_once(strict: NatsServer, tmp_path: Path) -
     with anyio.fail_after(3), pytest.raises(NotPermitted, match=r"STREAM.INFO.another"):
         async with compose.wired(as_user(strict, BAD, tmp_path, "another")):
             pass
+
+
+async def test_a_right_that_is_granted_later_is_used_then(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A service that may not say what it has done keeps trying: nothing is lost, and nothing is done twice."""
+    whole = permissions()
+    partly = whole.replace('"segue.o.place_order.charge.>"\n', "\n")
+    with NatsServer(tmp_path / "nats", config=partly) as server:
+        settings = tmp_path / "nats" / "nats-server.conf"
+        async with everybody(server, tmp_path, "orchestrated") as client:
+            run = await client.start(place_order, Order("granted", 5))
+            with pytest.raises(ResultTimeout):
+                await run.result(0.5)
+            assert "may not publish on segue.o.place_order.charge.completed" in caplog.text
+            settings.write_text(settings.read_text().replace(partly, whole))
+            os.kill(server.pid, signal.SIGHUP)
+            assert (await run.result(15)).paid == 5
+    assert LOG["granted", "charge"] == 1
 
 
 async def test_without_streams_it_is_said_who_makes_them(tmp_path: Path) -> None:
