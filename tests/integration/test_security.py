@@ -4,136 +4,35 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from base64 import b64decode
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import anyio
 import msgspec
-import nats
 import pytest
-from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
-from orders import LOG, Order, app, place_order
+from orders import LOG, Order, place_order
+from secured import BAD, NS, PLAN, Intruder, admin, as_user, deployed, everybody, history, journal_of, permissions
 from stage import eventually
 
 from segue import compose
-from segue.config import Config
-from segue.errors import NotPermitted, ResultTimeout
+from segue.errors import NotPermitted, ResultTimeout, UnknownRun
 from segue.plan.projection import COORDINATOR, MODES, Mode
 from segue.ports.transport import Group, Message
-from segue.runtime import deploy
-from segue.runtime.client import Client
 from segue.runtime.ids import new_run_id
-from segue.wire import envelope
-from segue.wire.rights import CLIENT, DEPLOYER, ROLES, rights
-from segue.wire.subjects import OBSERVER, Subjects
-from segue_nats.permissions import render, variable
+from segue.wire import envelope, requests
+from segue.wire.requests import Start
+from segue.wire.rights import CLIENT, DEPLOYER
 from segue_nats.server import NatsServer
-
-NS = "segue"
-PLAN = place_order.plan
-USERS = (*app.services, *ROLES)
-BAD = "inventory"
-"""The service whose credentials are in the wrong hands."""
-
-
-def secret(user: str) -> str:
-    return f"{user}-s3cret"
-
-
-def permissions() -> str:
-    words = [f"{variable(NS, user)}: {secret(user)}" for user in (*USERS, "admin")]
-    text = render(rights([PLAN], Subjects(NS), app.services), NS, "nats-conf")
-    admin = f"  users = [\n    {{ user: admin, password: ${variable(NS, 'admin')} }}\n"
-    return "\n".join([*words, text.replace("  users = [\n", admin)])
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     with NatsServer(tmp_path_factory.mktemp("secure"), config=permissions()) as found:
         yield found
-
-
-def as_user(server: NatsServer, user: str, folder: Path, namespace: str = NS) -> Config:
-    return Config(
-        transport=server.url.replace("//", f"//{user}:{secret(user)}@") + "?redelivery=2",
-        namespace=namespace,
-        store=f"sqlite:///{folder}/{{part}}.db",
-        journal=f"sqlite:///{folder}/journal.db",
-    )
-
-
-async def deployed(config: Config, mode: Mode) -> None:
-    async with compose.wired(config) as wiring:
-        await deploy.deploy(wiring.transport, wiring.catalog, wiring.subjects, [(PLAN, mode)], 0)
-
-
-@asynccontextmanager
-async def everybody(server: NatsServer, folder: Path, mode: Mode) -> AsyncIterator[Client]:
-    """All participants, each connected as the user that it is; a client."""
-    await deployed(as_user(server, DEPLOYER, folder), mode)
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        for name in app.services:
-            config = as_user(server, name, folder)
-            await enter(compose.serve(config, await enter(compose.wired(config)), app.services[name]))
-        config = as_user(server, COORDINATOR, folder)
-        await enter(compose.coordinating(config, await enter(compose.wired(config))))
-        config = as_user(server, OBSERVER, folder)
-        await enter(compose.observing(config, await enter(compose.wired(config))))
-        yield await enter(compose.connect(config=as_user(server, CLIENT, folder)))
-
-
-class Intruder:
-    """A plain NATS client with the credentials of the bad service."""
-
-    def __init__(self, client: NatsClient) -> None:
-        self.client = client
-        self.refused: list[str] = []
-
-    async def _on_error(self, error: Exception) -> None:
-        self.refused.append(str(error))
-
-    @classmethod
-    @asynccontextmanager
-    async def inside(cls, server: NatsServer) -> AsyncIterator[Intruder]:
-        found = cls(NatsClient())
-        await found.client.connect(
-            server.url, user=BAD, password=secret(BAD), inbox_prefix=f"_INBOX.{BAD}", error_cb=found._on_error
-        )
-        try:
-            yield found
-        finally:
-            await found.client.close()
-
-    async def refusal(self) -> str:
-        """The next thing that the server refuses."""
-        with anyio.fail_after(5):
-            while not self.refused:
-                await anyio.sleep(0.001)
-        return self.refused.pop(0)
-
-    async def ask(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> dict[str, Any]:
-        answer = await self.client.request(subject, body, timeout=5, headers=headers)
-        found: dict[str, Any] = msgspec.json.decode(answer.data)
-        return found
-
-
-@asynccontextmanager
-async def admin(server: NatsServer) -> AsyncIterator[NatsClient]:
-    client = await nats.connect(server.url, user="admin", password=secret("admin"))
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-async def journal_of(folder: Path, run: str) -> list[envelope.Event]:
-    async with compose.journal(Config(journal=f"sqlite:///{folder}/journal.db")) as journal:
-        return [envelope.decode(entry.body) for entry in await journal.history(run)]
 
 
 PUBLISH = [
@@ -305,16 +204,39 @@ async def test_a_run_is_not_harmed_by_what_a_bad_service_says_in_its_own_place(
     assert sum(event.kind == "ended" for event in said) == 1
 
 
-async def history(folder: Path, run: str) -> list[envelope.Event]:
-    """The journal of a run that has ended."""
-    found: list[envelope.Event] = []
+@pytest.mark.parametrize("asked", ["email", COORDINATOR])
+async def test_the_server_is_no_way_around(strict: NatsServer, tmp_path: Path, asked: str) -> None:
+    """JetStream sends what is asked of it wherever the asker likes: requests that come so are not taken."""
+    mode: Mode = "orchestrated" if asked == COORDINATOR else "choreographed"
+    entry = f"{NS}.reg.service.{BAD}"
+    key, given = f"in-{asked}", msgspec.Raw(msgspec.json.encode({"order": Order("x", 5)}))
+    start = Start("place_order", new_run_id(), given, key)
+    body, target = requests.encode([start]), f"{NS}.to.{asked}"
+    async with everybody(strict, tmp_path, mode, absent=BAD) as client, Intruder.inside(strict) as bad:
+        consumer = {"name": f"spy-{asked}", "filter_subject": f"{NS}.reg.>", "deliver_subject": target}
+        create = {"stream_name": f"{NS}-registry", "config": consumer | {"ack_policy": "none"}}
+        before = await bad.ask(f"$JS.API.STREAM.MSG.GET.{NS}-registry", b'{"last_by_subj": "%s"}' % entry.encode())
+        await bad.ask(f"$JS.API.CONSUMER.CREATE.{NS}-registry.spy-{asked}.{NS}.reg.>", msgspec.json.encode(create))
+        await bad.ask(entry, body)
+        await bad.ask(f"{NS}.c.place_order.run:notice.{BAD}", body)
+        pull = f"$JS.API.CONSUMER.MSG.NEXT.{NS}-events.{BAD}"
+        await bad.client.publish(pull, b'{"batch": 100, "expires": 1000000000}', reply=target)
+        await bad.client.flush()
+        async with admin(strict) as onlooker:
+            info = f"$JS.API.CONSUMER.INFO.{NS}-events.{BAD}"
 
-    async def ended() -> bool:
-        found[:] = await journal_of(folder, run)
-        return any(event.kind == "ended" for event in found)
+            async def sent() -> bool:
+                answer = await onlooker.request(info, b"", timeout=5)
+                found = msgspec.json.decode(answer.data)
+                return not found["num_pending"] and bool(found["num_ack_pending"])
 
-    await eventually(ended)
-    return found
+            await eventually(sent)
+        await anyio.sleep(0.2)
+        with pytest.raises(UnknownRun):
+            await client.get(place_order, key)
+        await bad.ask(f"$JS.API.CONSUMER.DELETE.{NS}-registry.spy-{asked}")
+        await bad.ask(entry, b64decode(before["message"]["data"]))
+    assert not bad.refused, "all of it is granted"
 
 
 async def test_nobody_is_made_to_speak_elsewhere(strict: NatsServer, tmp_path: Path) -> None:

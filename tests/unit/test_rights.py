@@ -165,3 +165,16 @@ def test_what_a_notice_names_must_exist() -> None:
         event = make_event(run, fact, "/acme/payments", datetime.now(UTC))
         with pytest.raises(InvalidInput, match="may not be said by payments"):
             check_place(SUBJECTS, plan, event, SUBJECTS.notices("choreographed", "sell", "payments"))
+
+
+@pytest.mark.parametrize(("fact", "service", "_"), FACTS)
+def test_of_an_unknown_plan_only_outcomes_can_be_placed(fact: AnyFact, service: str, _: str) -> None:
+    event = make_event(RunRef("0" * 32, parent_plan(), "choreographed", ""), fact, "/acme/x", datetime.now(UTC))
+    place = SUBJECTS.event("choreographed", "sell", *subject_kind(event.node, event.kind, service))
+    if isinstance(fact, Fact):
+        check_place(SUBJECTS, None, event, place)
+        with pytest.raises(InvalidInput, match="may not be said"):
+            check_place(SUBJECTS, None, event, place.replace("sell", "ask"))
+    else:
+        with pytest.raises(InvalidInput, match="may not be said"):
+            check_place(SUBJECTS, None, event, place)

@@ -103,9 +103,7 @@ class Observer:
         await consumer.ack(readable)
 
     async def _check(self, event: Event, subject: str) -> None:
-        plan = await self._wiring.catalog.plan(event.plan)
-        if plan is not None:
-            check_place(self._wiring.subjects, plan, event, subject)
+        check_place(self._wiring.subjects, await self._wiring.catalog.plan(event.plan), event, subject)
 
     async def _fresh(self, plans: set[str]) -> list[tuple[str, bytes]]:
         """Plans that the journal may not have yet: history stays readable without the registry."""

@@ -60,12 +60,12 @@ def decider(plan: Plan, mode: Mode, node: str) -> str:
     return plan.index.nodes[node].owner if mode == "choreographed" else COORDINATOR
 
 
-def check_place(subjects: Subjects, plan: Plan, event: Event, subject: str) -> None:
+def check_place(subjects: Subjects, plan: Plan | None, event: Event, subject: str) -> None:
     """Check that an event is one that may be said on the subject on which it came.
 
     Args:
         subjects: The namespace's subjects.
-        plan: The plan that the event names.
+        plan: The plan that the event names; None if it is not known: who may say a notice cannot be told then.
         event: The event.
         subject: Where it was published.
 
@@ -73,10 +73,10 @@ def check_place(subjects: Subjects, plan: Plan, event: Event, subject: str) -> N
         InvalidInput: It belongs elsewhere, or its author may not say it.
     """
     mode, author = subjects.mode(subject), subject.rpartition(".")[2]
-    place = subjects.event(mode, plan.flow, *subject_kind(event.node, event.kind, author))
-    if subject != place or event.flow != plan.flow:
+    place = subjects.event(mode, event.flow, *subject_kind(event.node, event.kind, author))
+    if subject != place or (plan is not None and event.flow != plan.flow):
         raise InvalidInput(f"event {event.id} may not be said on {subject}")
-    if event.kind in NOTICES and not _may_notify(plan, mode, author, event):
+    if event.kind in NOTICES and (plan is None or not _may_notify(plan, mode, author, event)):
         raise InvalidInput(f"event {event.id} may not be said by {author}")
 
 
