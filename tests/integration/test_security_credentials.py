@@ -233,18 +233,22 @@ async def test_a_password_is_changed_while_runs_are_going(tmp_path: Path, mode: 
 async def test_credentials_that_expire_are_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A file that is being written holds up nobody, and is read again when it is whole."""
     signer, creds = Signer(), tmp_path / "user.creds"
-    creds.write_text(signer.creds(3))
+    creds.write_text(signer.creds(60))
     with NatsServer(tmp_path / "nats", config=signer.config()) as server:
         config = configured(f"{server.url}?redelivery=1&creds={creds}&inbox=me", tmp_path)
         async with everybody(config, "orchestrated") as client:
             await one_run(client, 1)
+            creds.write_text(signer.creds(3))
+            await anyio.to_thread.run_sync(server.stop)
+            await anyio.to_thread.run_sync(server.start)
+            await one_run(client, 2)
             whole = signer.creds(60)
             creds.write_text(whole[:300])
-            with anyio.fail_after(10):
+            with anyio.fail_after(15):
                 while "authentication expired" not in caplog.text:
                     await anyio.sleep(0.05)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(one_run, client, 2)
+                tasks.start_soon(one_run, client, 3)
                 await anyio.sleep(0.3)
                 creds.write_text(whole)
     assert not [line for line in whole.split() if len(line) > 40 and line in caplog.text]

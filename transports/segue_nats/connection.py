@@ -351,8 +351,8 @@ class Connection:
         return "" if trouble is None else f": {str(trouble) or type(trouble).__name__}"
 
     async def _on_error(self, error: Exception) -> None:
-        self.refusals.heard(str(error))
-        self._trouble = error
+        if not self.refusals.heard(str(error)):
+            self._trouble = error
         log.debug("nats: %s", error)
 
     async def _on_closed(self) -> None:

@@ -38,11 +38,11 @@ class Refusals:
         self._silent.clear()
         self._logged.clear()
 
-    def heard(self, text: str) -> None:
-        """The server said something; perhaps that it forbids something."""
+    def heard(self, text: str) -> bool:
+        """The server said something; whether it was that it forbids something."""
         found = _SAID.search(text)
         if found is None:
-            return
+            return False
         subject = found[2]
         if found[1] == "subscription":
             self._silent.add(subject)
@@ -51,6 +51,7 @@ class Refusals:
             log.warning("%s", self._words(found[1], subject))
         for tell in tuple(self._watching):
             tell(subject)
+        return True
 
     @contextmanager
     def watch(self, tell: Callable[[str], None]) -> Iterator[None]:
