@@ -17,12 +17,14 @@ from segue.plan.names import RUN, TIMER
 from segue.plan.projection import COORDINATOR, MODES, Mode
 from segue.wire import records, schedules
 from segue.wire.envelope import NOTICES, Event
-from segue.wire.said import public_node, subject_kind
+from segue.wire.said import public_node
 from segue.wire.subjects import OBSERVER, Subjects
 
 SCHEDULER, CLIENT, DEPLOYER = "scheduler", "client", "deployer"
 ROLES = (COORDINATOR, OBSERVER, SCHEDULER, CLIENT, DEPLOYER)
 """Participants that are no services; a scheduler of its own is needed only where no coordinator runs."""
+
+_NOTICES = frozenset(NOTICES)
 
 Kind = Literal["service", "coordinator", "observer", "scheduler", "client", "deployer"]
 
@@ -72,23 +74,25 @@ def check_place(subjects: Subjects, plan: Plan | None, event: Event, subject: st
     Raises:
         InvalidInput: It belongs elsewhere, or its author may not say it.
     """
-    mode, author = subjects.mode(subject), subject.rpartition(".")[2]
-    place = subjects.event(mode, event.flow, *subject_kind(event.node, event.kind, author))
+    mode, kind = subjects.mode(subject), event.kind
+    notice = kind in _NOTICES
+    author = subject.rpartition(".")[2] if notice else ""
+    place = subjects.notices(mode, event.flow, author) if notice else subjects.event(mode, event.flow, event.node, kind)
     if subject != place or (plan is not None and event.flow != plan.flow):
         raise InvalidInput(f"event {event.id} may not be said on {subject}")
-    if event.kind in NOTICES and (plan is None or not _may_notify(plan, mode, author, event)):
+    if notice and (plan is None or not _may_notify(plan, mode, author, event)):
         raise InvalidInput(f"event {event.id} may not be said by {author}")
 
 
 def _may_notify(plan: Plan, mode: Mode, author: str, event: Event) -> bool:
-    nodes, regions = plan.index.nodes, plan.index.regions
-    if event.kind in ("compensated", "compensation.failed"):
+    nodes, regions, kind = plan.index.nodes, plan.index.regions, event.kind
+    if kind in ("compensated", "compensation.failed"):
         return event.node in nodes and author == nodes[event.node].owner
-    if event.kind == "undone":
+    if kind == "undone":
         return event.node in nodes and author == decider(plan, mode, event.node)
-    if event.kind == "stopped" and event.node != RUN:
+    if kind == "stopped" and event.node != RUN:
         return event.node in regions and author == decider(plan, mode, regions[event.node].construct)
-    deadline = event.kind == "stopped" and TIMER in nodes and author == decider(plan, mode, TIMER)
+    deadline = kind == "stopped" and TIMER in nodes and author == decider(plan, mode, TIMER)
     return deadline or author == decider(plan, mode, ENTRY)
 
 
