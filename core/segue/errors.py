@@ -107,6 +107,10 @@ class TransportUnavailable(TransportError, ConnectionError):
     retryable = True
 
 
+class NotPermitted(TransportUnavailable):
+    """The broker forbids it to this user; it works as soon as somebody grants it."""
+
+
 class StoreError(SegueError):
     """The store refused an operation."""
 

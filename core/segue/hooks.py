@@ -19,6 +19,7 @@ from segue.errors import PluginError
 from segue.ports.journal import Journal
 from segue.ports.store import StateStore
 from segue.ports.transport import Transport
+from segue.wire.rights import Rights
 
 GROUP = "segue"
 T = TypeVar("T")
@@ -33,6 +34,7 @@ OpenStore = Callable[[str, str], Awaitable[StateStore]]
 RunBroker = Callable[[Path, str], AbstractAsyncContextManager[str]]
 Upgrade = Callable[[str], tuple[int, int]]
 OpenJournal = Callable[[str], Awaitable[Journal]]
+Permits = Callable[[Iterable[Rights], str, str], str]
 
 
 class Adapters:
@@ -44,6 +46,7 @@ class Adapters:
         self.transports: dict[str, OpenTransport] = {}
         self.stores: dict[str, OpenStore] = {}
         self.journals: dict[str, OpenJournal] = {}
+        self.permits: dict[str, Permits] = {}
 
     def transport(self, scheme: str, opener: OpenTransport) -> None:
         """Register `opener(url, namespace)` for `scheme://` transports."""
@@ -60,6 +63,10 @@ class Adapters:
         broker's program is not installed.
         """
         self.brokers[scheme] = run
+
+    def permissions(self, broker: str, render: Permits) -> None:
+        """Register `render(rights, namespace, form)`: the rights of participants as a broker's permissions."""
+        self.permits[broker] = render
 
     def upgrade(self, scheme: str, run: Upgrade) -> None:
         """Register `run(url)`, which brings the tables of a database up to date: their version before and after."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from segue.errors import PluginError, TransportError
 from segue.hooks import Adapters, hookimpl
 from segue.ports.transport import Transport
+from segue_nats.permissions import render
 
 
 async def _open(url: str, namespace: str) -> Transport:
@@ -62,3 +63,4 @@ def segue_register(adapters: Adapters) -> None:
     adapters.transport("nats", _open)
     adapters.transport("tls", _open)
     adapters.broker("nats", _run)
+    adapters.permissions("nats", render)

@@ -7,25 +7,33 @@
     <ns>-advisories                       the broker's notes on messages that it gave up to deliver
 
 Streams that exist are left as they are, for they may have been tuned, unless the URL asks for something else. What is
-missing after the server lost its data is created again on reconnect.
+missing after the server lost its data is created again on reconnect, by whoever may: a user that only works with
+streams and consumers does with what is there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from typing import Any
 
-from segue.errors import ConfigError, TransportError
+from segue.errors import ConfigError, NotPermitted, TransportError
 from segue.ports.transport import Backlog, Channel, Group
 from segue_nats import api
 from segue_nats.connection import Connection
 from segue_nats.options import Options
+from segue_nats.refusals import HINT
+
+log = logging.getLogger("segue.nats")
 
 DAY = 86400.0
 MAX_ACK_PENDING = 20_000
 MAX_DELIVER = 10_000
 """A backstop against endless redelivery; who consumes counts attempts itself."""
+
+_SET = ("filter_subjects", "ack_wait", "max_ack_pending", "max_deliver")
+"""What of a group's consumer may change."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -117,10 +125,19 @@ class Topology:
             # A work queue holds what nobody has done yet, so its consumer starts with that.
             "deliver_policy": "new" if group.channel == "events" else "all",
         }
+        found = await self._info(group.channel, group.name)
+        if found is not None and all(_field(found["config"], key) == config[key] for key in _SET):
+            return
         try:
             await api.call(
                 self._connection, f"CONSUMER.CREATE.{stream}.{group.name}", {"stream_name": stream, "config": config}
             )
+        except NotPermitted as error:
+            if found is None:
+                raise NotPermitted(
+                    f"group {group.name!r} is missing on {group.channel}: {error.message}", HINT
+                ) from None
+            log.info("group %s on %s stays as it is: %s", group.name, group.channel, error.message)
         except api.ApiError as error:
             raise TransportError(
                 f"group {group.name!r} cannot be declared on {group.channel}: {error.message}",
@@ -159,6 +176,8 @@ class Topology:
                 raise
             try:
                 info = await api.call(self._connection, f"STREAM.CREATE.{name}", config)
+            except NotPermitted as refused:
+                raise NotPermitted(f"stream {name!r} is missing: {refused.message}", HINT) from None
             except api.ApiError as refused:
                 if refused.number != api.NAME_IN_USE:
                     raise
@@ -212,3 +231,10 @@ class Topology:
             "allow_rollup_hdrs": False,
             "num_replicas": self._options.replicas or 1,
         } | settings
+
+
+def _field(config: dict[str, Any], key: str) -> Any:
+    """What a consumer is set to; the server tells of a single filter apart."""
+    if key == "filter_subjects":
+        return config.get(key) or [config[one] for one in ("filter_subject",) if config.get(one)]
+    return config.get(key)

@@ -121,6 +121,11 @@ def _tree(arguments: Sequence[str]) -> cyclopts.App:
         asked = name in arguments[1:2]
         timetable.command(f"segue.cli.schedules:{function}", name=name, help=None if asked else text)
     app.command(timetable)
+    export = cyclopts.App(name="export", help="Write what others need to know of the flows.", group=_MORE)
+    asked = "nats-permissions" in arguments[1:2]
+    text = "Write least-privilege permissions of NATS users."
+    export.command("segue.cli.export:nats_permissions", name="nats-permissions", help=None if asked else text)
+    app.command(export)
     database = cyclopts.App(name="db", help="Look after databases.", group=_MORE)
     database.command("segue.cli.about:upgrade", name="upgrade")
     app.command(database)

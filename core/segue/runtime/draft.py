@@ -40,7 +40,7 @@ class Draft:
 
     def __init__(self, host: Participant) -> None:
         self.now = host.now()
-        self.outbox = Outbox(host.subjects, host.transport.capabilities.max_bytes)
+        self.outbox = Outbox(host.subjects, host.transport.capabilities.max_bytes, host.name)
         self.cells: dict[CellKey, tuple[Cell, News | None]] = {}
         self.due: dict[DueKey, Due] = {}
         self.done: list[DueKey] = []

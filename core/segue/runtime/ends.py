@@ -186,7 +186,9 @@ class Ends:
             for raw in envelope.split(message.body):
                 event = envelope.decode(raw)
                 end = self._ends.get(event.run)
-                if end is not None:
+                subjects = self._wiring.subjects
+                said = subjects.event(subjects.mode(message.subject), event.flow, event.node, event.kind)
+                if end is not None and said == message.subject:
                     end.set(envelope.decode_ended(event), event.revision)
         except InvalidInput as error:
             log.warning("unreadable message on %s: %s", message.subject, error.message)

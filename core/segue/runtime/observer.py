@@ -22,6 +22,7 @@ from segue.runtime.serving import Wiring
 from segue.runtime.tasks import task_group
 from segue.wire import envelope
 from segue.wire.envelope import Event
+from segue.wire.rights import check_place
 from segue.wire.said import fact_of
 from segue.wire.subjects import OBSERVER
 
@@ -76,9 +77,10 @@ class Observer:
         for delivery in deliveries:
             try:
                 mode = self._wiring.subjects.mode(delivery.subject)
-                for raw in envelope.split(delivery.body):
-                    event = envelope.decode(raw)
-                    body = bytes(raw)
+                events = [(envelope.decode(raw), bytes(raw)) for raw in envelope.split(delivery.body)]
+                for event, _ in events:
+                    await self._check(event, delivery.subject)
+                for event, body in events:
                     entries.append(JournalEntry(event.id, event.run, event.node, event.kind, event.time, body))
                     plans.add(event.plan)
                     record = _run_record(event, mode)
@@ -99,6 +101,9 @@ class Observer:
         self._plans.update(name for name, _ in fresh)
         self.written += len(entries)
         await consumer.ack(readable)
+
+    async def _check(self, event: Event, subject: str) -> None:
+        check_place(self._wiring.subjects, await self._wiring.catalog.plan(event.plan), event, subject)
 
     async def _fresh(self, plans: set[str]) -> list[tuple[str, bytes]]:
         """Plans that the journal may not have yet: history stays readable without the registry."""

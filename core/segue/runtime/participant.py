@@ -123,11 +123,15 @@ class Participant:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[TaskGroup]:
         """Take part. On leaving, running calls get a grace period; what is left is handed back to other replicas."""
-        requests = self.subjects.requests(self.name)
+        requests, questions = self.subjects.requests(self.name), self.subjects.questions(self.name)
         async with task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._turns)
-            async with self.transport.respond(requests, self.reception.handle), task_group() as intake:
+            async with (
+                self.transport.respond(requests, self.reception.handle),
+                self.transport.respond(questions, self.reception.question),
+                task_group() as intake,
+            ):
                 for channel in self.role.channels:
                     intake.start_soon(self._receive, channel)
                 intake.start_soon(self.overdue.watch)

@@ -17,6 +17,7 @@ from segue.runtime.backoff import withdrawn
 from segue.runtime.work import Arrived, Job, News, RunRef, Ticket
 from segue.wire import envelope
 from segue.wire.envelope import Call
+from segue.wire.rights import check_place
 from segue.wire.said import fact_of
 
 if TYPE_CHECKING:
@@ -141,7 +142,9 @@ class Reader:
         event = envelope.decode(raw)
         if event.source == self._host.source:
             return None  # decided here, and recorded before it was published
-        run = await self.run_of(event, self._host.subjects.mode(ticket.delivery.subject))
+        subject = ticket.delivery.subject
+        run = await self.run_of(event, self._host.subjects.mode(subject))
+        check_place(self._host.subjects, run.plan, event, subject)
         fact = fact_of(event)
         if fact is None or (isinstance(fact, Fact) and fact.key.node not in run.plan.index.nodes):
             return None

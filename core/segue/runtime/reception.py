@@ -51,6 +51,15 @@ class Reception:
     def __init__(self, host: Participant) -> None:
         self._host = host
 
+    async def question(self, body: bytes) -> bytes:
+        """Answer a list of requests that change nothing; never raises for what a caller sent."""
+        try:
+            asked = requests.decode_requests(body)
+        except InvalidInput as error:
+            return requests.encode([Refused(error.message, error.hint)])
+        refused = Refused("only questions are answered here", "send it where requests are taken")
+        return requests.encode([await self._answer(one) if isinstance(one, Find | Ask) else refused for one in asked])
+
     async def handle(self, body: bytes) -> bytes:
         """Answer a list of requests; never raises for what a caller sent."""
         try:
@@ -208,7 +217,7 @@ class Reception:
         if not absent:
             return group
         asked: list[requests.Request] = [Find(record.flow, item.start.key) for item in absent]
-        subject = self._host.subjects.requests(other)
+        subject = self._host.subjects.questions(other)
         try:
             answer = await self._host.transport.request(subject, requests.encode(asked), 5.0)
             replies = requests.decode_replies(answer)

@@ -1,6 +1,7 @@
 """Requests to a participant, on `<ns>.to.<participant>`: a JSON list of requests in, a list of replies out.
 
-A reply to a start means that the home has committed it. Requests of one tick travel together.
+A reply to a start means that the home has committed it. Requests of one tick travel together. Questions, which change
+nothing (find, ask), are also answered on `<ns>.ask.<participant>`.
 """
 
 from __future__ import annotations
