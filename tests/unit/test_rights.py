@@ -66,9 +66,11 @@ def may_say(one: Rights, subject: str) -> bool:
         ("acme.o.sell.survey.completed", {"people", COORDINATOR}),
         ("acme.c.sell.run:notice.shop", {"shop"}),
         ("acme.o.sell.run:notice.payments", {"payments"}),
-        ("acme.c.sell.run:notice.people", set()),
+        # The home of the flow that it stands for says that it was undone.
+        ("acme.c.sell.run:notice.people", {"people"}),
+        ("acme.c.ask.run:notice.shop", set()),
         ("acme.o.sell.run:notice.coordinator", {COORDINATOR}),
-        ("acme.c.sell.run:notice.coordinator", set()),
+        ("acme.c.sell.run:notice.coordinator", {COORDINATOR}),
         ("acme.do.payments.charge", {COORDINATOR}),
         ("acme.c.other.charge.completed", set()),
         ("other.c.sell.charge.completed", set()),

@@ -218,10 +218,14 @@ class Undo(NamedTuple):
 
 
 class Withdraw(NamedTuple):
-    """Effect: a call that was sent is not needed any more; its service may declare it cancelled, if nothing runs."""
+    """Effect: a call that was sent is not needed any more; its service may declare it cancelled, if nothing runs.
+
+    `args`: None if what it rests on is not known here any more.
+    """
 
     key: Key
     revision: int
+    args: dict[str, Any] | None = None
 
 
 class Sleep(NamedTuple):

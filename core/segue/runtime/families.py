@@ -84,7 +84,12 @@ class Families:
         return None
 
     async def cancel(self, job: Job) -> None:
-        """Cancel the run that a node stands for."""
+        """Cancel the run that a node stands for.
+
+        Asked again, it is started first: whoever was to start it may have died before.
+        """
+        if job.redrive:
+            await self.start(job)
         await self._stop(job, "cancelled")
 
     async def undo(self, job: Job) -> None:

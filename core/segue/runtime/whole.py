@@ -299,14 +299,16 @@ class Whole:
         return job
 
     def _withdraw(self, view: View, effect: Withdraw, seen: Seen, redrive: int) -> None:
-        job = Job(view.run, effect.key, effect.revision, {}, (), ())
+        job = Job(view.run, effect.key, effect.revision, effect.args or {}, (), ())
         cell, running = backoff.withdrawn(job), job.cell in self._host.running
         if cell in seen.marks and not redrive:
             return
         job.redrive = redrive
         self._draft.mark(cell)
-        self._host.role.withdraw(self._turn, job)
         flow = view.run.plan.index.nodes[job.key.node].kind == "flow"
+        if flow and effect.args is None:
+            job.redrive = 0  # it cannot be started again
+        self._host.role.withdraw(self._turn, job)
         if self._host.role.executes and not flow and not running and job.parking in seen.marks:
             self._withdrawn.append(job)
         if redrive and self._host.role.executes and not (flow or running or job.parking in seen.marks):

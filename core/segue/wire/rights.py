@@ -87,7 +87,8 @@ def check_place(subjects: Subjects, plan: Plan | None, event: Event, subject: st
 def _may_notify(plan: Plan, mode: Mode, author: str, event: Event) -> bool:
     nodes, regions, kind = plan.index.nodes, plan.index.regions, event.kind
     if kind in ("compensated", "compensation.failed"):
-        return event.node in nodes and author == nodes[event.node].owner
+        # The home of a subflow says that it is undone; which service that is, its parent's plan does not tell.
+        return event.node in nodes and (nodes[event.node].kind == "flow" or author == nodes[event.node].owner)
     if kind == "undone":
         return event.node in nodes and author == decider(plan, mode, event.node)
     if kind == "stopped" and event.node != RUN:
@@ -159,7 +160,7 @@ def _service(plans: Sequence[Plan], subjects: Subjects, name: str) -> Rights:
         if plan.home == name:
             # For a while after a change of mode, keys are looked for at the other placement too.
             ask.add(subjects.questions(COORDINATOR))
-            publish += [place for parent in plans for place in _for_parents(parent, subjects, plan.flow)]
+            publish += [place for parent in plans for place in _for_parents(parent, subjects, name, plan.flow)]
     return Rights(
         participant=name,
         kind="service",
@@ -179,13 +180,14 @@ def _coordinates(plan: Plan, subjects: Subjects) -> list[str]:
             found.append(subjects.event("orchestrated", plan.flow, node.id, "cancelled"))
         else:
             found.append(_voice(subjects, "orchestrated", plan, node))
-    return [*found, *_for_parents(plan, subjects)]
+    return [*found, *_for_parents(plan, subjects, COORDINATOR)]
 
 
-def _for_parents(plan: Plan, subjects: Subjects, child: str = "") -> list[str]:
+def _for_parents(plan: Plan, subjects: Subjects, author: str, child: str = "") -> list[str]:
     """What the home of a subflow says of the node that it stands for, in whichever mode the parent runs."""
     nodes = [node for node in plan.nodes if node.kind == "flow" and child in ("", node.step)]
-    return [_voice(subjects, mode, plan, node) for node in nodes for mode in MODES]
+    notices = [subjects.notices(mode, plan.flow, author) for mode in MODES] if nodes else []
+    return [*notices, *(_voice(subjects, mode, plan, node) for node in nodes for mode in MODES)]
 
 
 def _voice(subjects: Subjects, mode: Mode, plan: Plan, node: Node) -> str:
