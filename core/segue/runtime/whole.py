@@ -33,7 +33,7 @@ from segue.machine.facts import (
 )
 from segue.machine.routes import inputs
 from segue.machine.scopes import revision
-from segue.machine.whole import gather, look, renewed
+from segue.machine.whole import follow, gather, look, renewed
 from segue.plan.graph import EXIT, RUN
 from segue.ports.store import CellKey, CellKind, Due
 from segue.ports.tracing import Place
@@ -151,9 +151,10 @@ class Whole:
             self._renew(view, seen)
         while True:
             effects = look(view.run.plan, seen.state, view.mine)
-            if not self._decide(view, effects, seen):
+            decided = self._decide(view, effects, seen)
+            if not decided:
                 break
-            await self._turn.commit()
+            await self._on(view, decided, seen)
             seen = await self.read(view)
         calls = [job for effect in effects if (job := self._call(view, effect, seen, redrive)) is not None]
         lost = await self._turn.commit()
@@ -164,15 +165,29 @@ class Whole:
             if isinstance(effect, Sleep | Listen):
                 self._draft.naps.append((view.run, effect))
 
-    def _decide(self, view: View, effects: list[Effect], seen: Seen) -> bool:
-        """Record decisions and choices; False if there are none."""
-        found = False
+    async def _on(self, view: View, decided: list[AnyFact], seen: Seen) -> None:
+        """Record what was decided, and what follows from it alone: it takes no look at everything for each edge."""
+        state = seen.state
+        while decided:
+            lost = await self._turn.commit()
+            facts = [self._recorded(view, fact, lost) for fact in decided if isinstance(fact, Fact)]
+            if len(facts) < len(decided):
+                return
+            state, effects = follow(view.run.plan, state, facts, view.mine)
+            decided = self._decide(view, effects, seen)
+
+    def _recorded(self, view: View, fact: Fact, lost: dict[CellKey, bytes]) -> Fact:
+        """What is recorded of a place that was decided here: another replica may have been faster."""
+        raw = lost.get(view.run.place(fact))
+        found = fact_of(envelope.decode(raw)) if raw is not None else None
+        return found if isinstance(found, Fact) else fact
+
+    def _decide(self, view: View, effects: list[Effect], seen: Seen) -> list[AnyFact]:
+        """Decisions and choices that are new, to be recorded."""
+        found: list[AnyFact] = []
         for effect in effects:
-            if isinstance(effect, Record):
-                found = self._keep(view, effect.fact, seen) or found
-            elif isinstance(effect, Choose):
-                for fact in effect.facts:
-                    found = self._keep(view, fact, seen) or found
+            facts = (effect.fact,) if isinstance(effect, Record) else effect.facts if isinstance(effect, Choose) else ()
+            found += [fact for fact in facts if self._keep(view, fact, seen)]
         return found
 
     def _keep(self, view: View, fact: AnyFact, seen: Seen) -> bool:
