@@ -91,6 +91,13 @@ class Turn:
 
     async def run(self, batch: Sequence[Input]) -> None:
         """Take a batch of inputs through all phases; when this returns, its effects are recorded and published."""
+        try:
+            await self._phases(batch)
+        finally:
+            # Its parts point back at it, so all that it holds would wait for the garbage collector.
+            vars(self).clear()
+
+    async def _phases(self, batch: Sequence[Input]) -> None:
         host = self.host
         self.draft.done, host.done = host.done, []
         starts = [item for item in batch if isinstance(item, Starting)]
@@ -219,7 +226,8 @@ class Turn:
                 plain = [item for item in items if isinstance(item.fact, Fact)] if not view.noticed else []
                 if plain:
                     news += self._hear(view, plain)
-                self.whole.take(view, [item for item in items if item not in plain])
+                if len(plain) < len(items):
+                    self.whole.take(view, [item for item in items if view.noticed or not isinstance(item.fact, Fact)])
 
     def _leads_nowhere(self, item: News) -> bool:
         """Whether nothing here follows from a recorded outcome, not even that something before it may be undone."""

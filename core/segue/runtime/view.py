@@ -18,6 +18,7 @@ class View:
         run: The run.
         mine: The nodes of it that are decided here.
         outcomes: What is known to be final.
+        state: What is known, for the machine: it grows with `outcomes` and `counts`.
         news: What this turn heard or decided.
         known: What was loaded; None while, or because, the store has nothing.
         parked: Calls that have a due row.
@@ -26,7 +27,7 @@ class View:
         pending: News that wait for a look at the whole run.
     """
 
-    __slots__ = ("counts", "known", "mine", "news", "noticed", "outcomes", "parked", "pending", "run")
+    __slots__ = ("counts", "known", "mine", "news", "noticed", "outcomes", "parked", "pending", "run", "state")
 
     def __init__(self, run: RunRef, mine: frozenset[str]) -> None:
         self.run = run
@@ -36,13 +37,9 @@ class View:
         self.known: dict[Key, tuple[Event, bytes] | None] = {}
         self.parked: set[Key] = set()
         self.counts: dict[Key, int] = {}
+        self.state = State(self.outcomes, counts=self.counts)
         self.noticed: bool | None = None
         self.pending: list[News] = []
-
-    @property
-    def state(self) -> State:
-        """What is known, for the machine."""
-        return State(self.outcomes, counts=self.counts)
 
     def learn(self, raw: bytes) -> None:
         """Take a recorded outcome into account."""
@@ -65,7 +62,8 @@ class View:
 
     def tickets(self, key: Key) -> Tickets:
         """Deliveries of this turn that a node's decision rests on."""
-        found = [news.tickets for up in self._sources(key) if (news := self.news.get(up)) and news.tickets]
+        news = self.news
+        found = [item.tickets for up in self._sources(key) if (item := news.get(up)) is not None and item.tickets]
         return join_tickets(found) if len(found) > 1 else found[0] if found else ()
 
     def inputs(self, key: Key) -> tuple[Place, ...]:
@@ -79,6 +77,8 @@ class View:
         return tuple(places)
 
     def _sources(self, key: Key) -> list[Key]:
-        if not self.run.plan.index.nodes[key.node].construct:
-            return [Key(up, key.tag) for up in self.run.plan.index.ups[key.node]]
-        return inputs(self.run.plan, self.state, key)
+        name, tag = key
+        index = self.run.plan.index
+        if index.nodes[name].construct:
+            return inputs(self.run.plan, self.state, key)
+        return [Key(up, tag) for up in index.ups[name]]

@@ -91,9 +91,10 @@ class RunRef(NamedTuple):
 
     def place(self, fact: AnyFact) -> CellKey:
         """The cell of a fact."""
+        if isinstance(fact, Fact):
+            (node, tag), _, revision = fact
+            return CellKey(self.id, node, tag, revision, CellKind.OUTCOME)
         match fact:
-            case Fact(key, _, revision):
-                return CellKey(self.id, key.node, key.tag, revision, CellKind.OUTCOME)
             case Stop(scope, tag, revision):
                 return CellKey(self.id, scope, tag, revision, CellKind.STOP)
             case Token(key, scope, revision):
