@@ -7,7 +7,7 @@ ring.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from segue.ports.store import Cell, CellKey, Committed, Due, DueKey, Join
@@ -24,17 +24,22 @@ class Commit(NamedTuple):
 class Batch:
     """Commits merged into one.
 
+    Args:
+        commits: The commits.
+        there: Cells that refuse those which name them.
+
     Attributes:
         cells: What to insert.
         due: Due rows to write.
         done: Due rows to delete.
     """
 
-    def __init__(self, commits: Sequence[Commit]) -> None:
-        self._commits = commits
+    def __init__(self, commits: Sequence[Commit], there: Collection[CellKey] = ()) -> None:
+        self._commits = [_allowed(commit, there) for commit in commits] if there else commits
+        self._all = commits
         self._first: dict[CellKey, Cell] = {}
         last: dict[DueKey, Due | None] = {}
-        for commit in commits:
+        for commit in self._commits:
             for cell in commit.cells:
                 self._first.setdefault(cell.key, cell)
             for due in commit.due:
@@ -78,8 +83,19 @@ class Batch:
             tallies: The tallies after the batch. Each commit is told the tally after itself.
         """
         left, found = dict(tallies), list[Committed]()
-        for lost, count in zip(reversed(self._lost), reversed(self._counts), strict=True):
-            found.append(Committed(lost, {join: left[join] for join in count}))
+        for lost, count, refused in zip(reversed(self._lost), reversed(self._counts), self._refused(), strict=True):
+            found.append(Committed(lost, {join: left[join] for join in count}, refused))
             for join, n in count.items():
                 left[join] -= n
         return found[::-1]
+
+    def _refused(self) -> Iterator[frozenset[CellKey]]:
+        for whole, commit in zip(reversed(self._all), reversed(self._commits), strict=True):
+            if whole is commit:
+                yield frozenset()
+            else:
+                yield frozenset(cell.key for cell in whole.cells) - {cell.key for cell in commit.cells}
+
+
+def _allowed(commit: Commit, there: Collection[CellKey]) -> Commit:
+    return commit._replace(cells=[cell for cell in commit.cells if cell.unless not in there])

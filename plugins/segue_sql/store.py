@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from segue.errors import StoreUnavailable
 from segue.ports.store import Cell, CellKey, CellKind, Committed, Due, DueKey, Join
 from segue_sql import schema
 from segue_sql.batch import Batch, Commit
@@ -147,11 +148,15 @@ class SqlStore:
         return answers
 
     def _commit(self, link: Link, commits: Sequence[Any]) -> list[Committed]:
-        batch, run = Batch(commits), link.run
+        guards = list({cell.unless: None for commit in commits for cell in commit.cells if cell.unless is not None})
+        there = self._load(link, guards)
+        batch, run = Batch(commits, there.keys()), link.run
         found = link.insert_cells(
             self._sql,
-            [(run(key[0]), key[1], key[2], key[3], int(key[4]), value) for key, value, _ in batch.cells],
+            [(run(key[0]), key[1], key[2], key[3], int(key[4]), value) for key, value, *_ in batch.cells],
         )
+        if found and guards and self._load(link, guards).keys() - there.keys() - {cell.key for cell in batch.cells}:
+            raise StoreUnavailable("what refuses cells of a commit came during it; it is tried again")
         arrivals = batch.arrivals({batch.cells[i].key: value for i, value in found.items()})
         tallies: dict[Join, int] = {}
         if arrivals:

@@ -61,7 +61,10 @@ class MemoryStore:
         """Record cells by put-if-absent and count arrivals, write due rows, delete done ones."""
         await checkpoint()
         part, lost, touched = self._part, dict[CellKey, bytes](), set[Join]()
+        refused = {cell.key for cell in cells if cell.unless is not None and cell.unless in part.cells[cell.unless.run]}
         for cell in cells:
+            if cell.key in refused:
+                continue
             there = part.cells[cell.key.run]
             if cell.key in there:
                 lost[cell.key] = there[cell.key]
@@ -74,7 +77,7 @@ class MemoryStore:
             part.write(row)
         for key in done:
             part.due.pop(key, None)
-        return Committed(lost, {join: part.tallies[join] for join in touched})
+        return Committed(lost, {join: part.tallies[join] for join in touched}, frozenset(refused))
 
     async def tally(self, joins: Sequence[Join]) -> dict[Join, int]:
         """How many inputs have arrived at these joins."""

@@ -88,7 +88,7 @@ an attempt undoes its failed body, an attempt's time is over."""
 class Stop(NamedTuple):
     """A scope (region and tag) is stopped: nothing starts in it any more, and what it completed is undone.
 
-    `revision` is the run's for the run, else that of the construct's `close`. `revision` and scope make it unique.
+    `revision` is that of the exit of the scope. `revision` and scope make it unique.
     """
 
     scope: str

@@ -117,17 +117,16 @@ def wanted(plan: Plan, key: Key, mine: Mine) -> list[Key]:
     The outcomes of all that it touches (of entries of a body only if a timer may stand before them), and of small joins
     the other inputs. What follows from what is known may be decided again: it comes out the same.
     """
-    index = plan.index
-    node, tag = key
-    keys: list[Key] = []
-    for name in index.fed(mine)[node]:
-        if (other := index.nodes[name]).construct and other.kind in GATES:
-            keys += _gate(index, other, key)
+    index, keys = plan.index, []
+    for name in index.fed(mine)[key.node]:
+        node = index.nodes[name]
+        if node.construct and node.kind in GATES:
+            keys += _gate(index, node, key)
             continue
-        keys.append(Key(name, tag))
+        keys.append(Key(name, key.tag))
         ups = index.ups[name]
         if 1 < len(ups) <= LOADED_JOIN:
-            keys += [Key(up, tag) for up in ups if up != node]
+            keys += [Key(up, key.tag) for up in ups if up != key.node]
     return keys
 
 

@@ -94,12 +94,10 @@ def scopes(plan: Plan, state: State, key: Key) -> Iterator[tuple[str, str, int]]
 
 
 def scoped(plan: Plan, state: State, scope: str, tag: str) -> tuple[str, str, int]:
-    """The key that a stop of a scope has now: a stop counts for the revision of the construct, or of the run."""
+    """The key that a stop of a scope has now: it counts until something in the scope, and so its exit, is reset."""
     if scope == RUN:
         return scope, "", state.revision
-    construct = plan.index.regions[scope].construct
-    outer = tags.parent(tag) if plan.index.constructs[construct].numbered else tag
-    return scope, tag, revision(plan, state.resets, Key(construct, outer))
+    return scope, tag, revision(plan, state.resets, Key(plan.index.regions[scope].exit, tag))
 
 
 def stopped(plan: Plan, state: State, key: Key) -> bool:

@@ -20,7 +20,7 @@ from segue.machine.facts import (
     Sleep,
 )
 from segue.plan.graph import EXIT
-from segue.ports.store import Join
+from segue.ports.store import CellKey, Join
 from segue.runtime.overdue import LEASE
 from segue.runtime.view import View
 from segue.runtime.work import Job, News, fitting, make_event, mark
@@ -82,18 +82,25 @@ class Effects:
         tickets = view.tickets(fact.key) if isinstance(fact, Fact) else ()
         return News(view.run, fact, event, raw, tickets)
 
-    def decided(self, view: View, fact: Fact, redrive: int) -> News:
-        """Record a decision, publish it if somebody hears it, and close the run with its exit."""
+    def decided(self, view: View, fact: Fact, redrive: int, cell: CellKey | None = None) -> News:
+        """Record a decision, publish it if somebody hears it, and close the run with its exit.
+
+        Args:
+            view: The run.
+            fact: What was decided.
+            redrive: Why it is looked at again; 0 if it is not.
+            cell: Where it is recorded, if not at its place.
+        """
         run = view.run
         news = self.news(view, fact)
-        news.recorded = True
+        news.cell = cell or news.cell
+        news.recorded = news.decided = True
         news.redrive = redrive
-        self._draft.keep(news)
-        self._draft.forget(run, fact)
+        self._draft.keep(news, plain=not view.noticed)
         if self.said(view, fact):
             self._draft.publish(news)
         if fact.key.node == EXIT:
-            self._draft.ended.append((run, news.event, news.raw))
+            self._draft.ended.append(news)
             self._draft.after.append(run.guard(fact.revision))
         return news
 
@@ -106,6 +113,12 @@ class Effects:
         if view.noticed and fact.outcome.kind == "cancelled":
             return True
         return fact.key.node in self._host.role.emits(view.run.plan, view.run.mode)
+
+    def shown(self, view: View, fact: AnyFact) -> bool:
+        """Whether a choice is published; the exit of a region is one only because the region may be stopped first."""
+        if isinstance(fact, Fact) and view.run.plan.index.nodes[fact.key.node].kind == "exit":
+            return self.said(view, fact)
+        return True
 
     def _invoke(self, view: View, effect: Invoke, redrive: int) -> News | None:
         key, revision, args = effect

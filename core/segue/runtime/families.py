@@ -94,7 +94,7 @@ class Families:
 
     async def ended(self, turn: Turn) -> None:
         """Tell the parents of the runs that end in a turn."""
-        children = {run.cell(Key(ENTRY)): event for run, event, _ in turn.draft.ended if is_child(run.id)}
+        children = {end.run.cell(Key(ENTRY)): end.event for end in turn.draft.ended if is_child(end.run.id)}
         if not children:
             return
         entries = await self._host.insist(partial(self._host.store.load, list(children)))

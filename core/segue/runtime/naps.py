@@ -14,8 +14,8 @@ import msgspec
 from segue.machine.facts import Await, Effect, Key, Listen, Signal, Sleep
 from segue.machine.scopes import revision as place_revision
 from segue.machine.step import decide, inputs
-from segue.plan.graph import EXIT
 from segue.ports.store import CellKind, Due
+from segue.runtime.overdue import newest_end
 from segue.runtime.view import View
 from segue.runtime.work import News, RunRef
 from segue.wire import envelope
@@ -61,11 +61,13 @@ class Naps:
     async def signalled(self, news: News) -> None:
         """A signal has been recorded: who waits for it?"""
         assert isinstance(news.fact, Signal)
-        view = self._turn.view(news.run)
+        view, slot = self._turn.view(news.run), news.fact.slot.encode()
         nodes = news.run.plan.index.nodes
-        for mark in (await self._turn.whole.read(view)).marks:
+        for mark, waits_for in (await self._turn.whole.read(view)).marks.items():
             node = nodes.get(mark.node)
-            if mark.kind == CellKind.WAITING and node is not None and node.step == news.fact.name:
+            if mark.kind != CellKind.WAITING or node is None:
+                continue
+            if node.step == news.fact.name and waits_for == slot:
                 await self._look(view, Key(mark.node, mark.tag), mark.revision, signal=news.fact)
 
     async def fired(self, row: Due, run: RunRef, call: Call) -> None:
@@ -77,8 +79,7 @@ class Naps:
             self._draft.after.append(row.key)
 
     async def _over(self, view: View) -> bool:
-        end = view.run.cell(Key(EXIT))
-        return end in await self._host.insist(partial(self._host.store.load, [end]))
+        return newest_end(await self._host.insist(partial(self._host.store.scan, [view.run.id]))) is not None
 
     async def _look(
         self, view: View, key: Key, revision: int, signal: Signal | None = None, due: bool = False

@@ -35,6 +35,11 @@ class Outbox:
         """Publish an encoded event of a node."""
         self._events.setdefault((mode, flow, *subject_kind(node, kind)), []).append(raw)
 
+    def drop(self, raw: bytes) -> None:
+        """Do not publish an encoded event after all."""
+        for events in self._events.values():
+            events[:] = [event for event in events if event is not raw]
+
     def call(self, service: str, step: str, raw: bytes) -> None:
         """Send an encoded call to a service."""
         self._calls.setdefault((service, step), []).append(raw)
@@ -43,6 +48,8 @@ class Outbox:
         """Everything, as few messages as the limits allow."""
         found: list[Message] = []
         for place, events in self._events.items():
+            if not events:
+                continue
             found += self._pack(self._subjects.event(*place), events)
         for target, calls in self._calls.items():
             found += self._pack(self._subjects.command(*target), calls)

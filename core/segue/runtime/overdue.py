@@ -57,7 +57,8 @@ CLAIM = 500
 def newest_end(cells: Mapping[CellKey, bytes]) -> bytes | None:
     """The end of a run's newest revision, among its cells; None if that has not ended."""
     revision = max((cell.revision for cell in cells if cell.kind == CellKind.RESET), default=1)
-    return next((raw for cell, raw in cells.items() if cell.node == EXIT and cell.revision == revision), None)
+    ends = [raw for cell, raw in cells.items() if cell.node == EXIT and cell.revision == revision]
+    return next((raw for raw in ends if envelope.decode(raw).kind == "ended"), None)
 
 
 class DueRows:
@@ -191,7 +192,8 @@ class DueRows:
         for row in rows:
             entry = CellKey(row.key.run, ENTRY, "", 1, CellKind.OUTCOME)
             ended = found.get(entry._replace(node=EXIT))
-            if ended is not None and CellKey(row.key.run, RUN, "", 0, CellKind.NOTICED) in found:
+            noticed = CellKey(row.key.run, RUN, "", 0, CellKind.NOTICED) in found
+            if ended is not None and noticed:
                 ended = await self._newest_end(row.key.run)
             raw = ended or found.get(entry)
             attempt = row.attempt + 1
@@ -213,6 +215,8 @@ class DueRows:
                 turn.draft.publish(item)
             if ended is not None or item is None:
                 turn.draft.after.append(row.key)  # recorded, but perhaps not published before a crash
+                if item is not None and noticed:
+                    news.append(item)
                 continue
             log.info("run %s of %s is overdue: repeating its start (%d)", run.id, event.flow, attempt)
             news.append(item)

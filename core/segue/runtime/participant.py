@@ -105,7 +105,7 @@ class Participant:
         self.seen: Lately[Mark, None] = Lately(SEEN)
         self.facts: Lately[CellKey, tuple[Fact, Event, bytes]] = Lately(FACTS)
         self.counts = Counts()
-        self.noticed: Lately[str, None] = Lately(FACTS)
+        self.noticed: Lately[str, bool] = Lately(FACTS)
         self.reader = Reader(self)
         self.orders = Orders(self)
         self.families = Families(self)

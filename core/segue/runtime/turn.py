@@ -29,13 +29,14 @@ from typing import TYPE_CHECKING
 from segue.errors import OutcomeConflict, SegueError
 from segue.machine.facts import Await, Fact, Key, Signal
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, size, slots
-from segue.plan.graph import ENTRY, EXIT
+from segue.plan.graph import ENTRY
 from segue.plan.names import opening
-from segue.ports.store import Cell, CellKey, Join
+from segue.ports.store import CellKey, Join
 from segue.runtime.draft import Draft
 from segue.runtime.effects import Effects
 from segue.runtime.loading import Loader
 from segue.runtime.naps import Naps
+from segue.runtime.rivals import Rivals, recount
 from segue.runtime.view import View
 from segue.runtime.whole import Whole
 from segue.runtime.work import (
@@ -86,6 +87,7 @@ class Turn:
         self.effects = Effects(self)
         self.naps = Naps(self)
         self.whole = Whole(self)
+        self.rivals = Rivals(self)
 
     # The phases.
 
@@ -112,7 +114,7 @@ class Turn:
         if asked:
             await host.orders.read(self, asked)
         await self._go_on(news)
-        host.role.launch(self, list(self.draft.jobs.values()))
+        host.role.launch(self, self.rivals.jobs())
         if self.draft.ended:
             await host.families.ended(self)
         messages = self.draft.outbox.messages()
@@ -120,7 +122,7 @@ class Turn:
             await host.insist(partial(host.transport.publish, messages))
         self._published(finished, starts, asked)
         await self.draft.settle()
-        await host.report([(run, event) for run, event, _ in self.draft.ended])
+        await host.report([(end.run, end.event) for end in self.draft.ended])
 
     async def _go_on(self, news: list[News]) -> None:
         """Derive what follows, until nothing new is chosen or decided."""
@@ -136,7 +138,9 @@ class Turn:
             await self.commit()
             await self.naps.begin()
             news = []
-            if not (self.choices or self.later or self.draft.cells or self.draft.due or self.draft.naps):
+            if self.choices or self.later or self.draft.cells or self.draft.due or self.draft.naps:
+                continue
+            if not await self.rivals.overtaken():
                 return
 
     def _results(self, finished: Iterable[Returned]) -> list[News]:
@@ -183,9 +187,8 @@ class Turn:
             found = news if raw is None else await self._winner(news, raw)
             if found is not None:
                 found.tickets, found.recorded = news.tickets, True
-                self.draft.publish(found)
-                if isinstance(found.fact, Fact):
-                    self.draft.forget(found.run, found.fact)
+                if self.effects.shown(self.view(found.run), found.fact):
+                    self.draft.publish(found)
                 recorded.append(found)
         return recorded
 
@@ -249,7 +252,6 @@ class Turn:
         for item, fact in zip(items, facts, strict=True):
             if not item.recorded and (fact.key.node in view.mine or _needed_later(run, fact.key, view.mine)):
                 self.draft.keep(item)
-                self.draft.forget(run, fact)
         redrive = max(item.redrive for item in items)
         found = [self.effects.act(view, effect, redrive) for effect in effects]
         return [news for news in found if news is not None]
@@ -277,21 +279,21 @@ class Turn:
             self.host.facts.add(
                 (cell.key, (news.fact, news.event, news.raw))
                 for cell, news in written.values()
-                if cell.joins and news is not None and isinstance(news.fact, Fact) and cell.key not in result.lost
+                if cell.joins
+                and news is not None
+                and isinstance(news.fact, Fact)
+                and cell.key not in result.lost
+                and cell.key not in result.refused
             )
-            # Another replica may have ended a run at the same time.
-            self.draft.ended = [
-                item
-                for item in self.draft.ended
-                if result.lost.get(item[0].cell(Key(EXIT), item[1].revision), item[2]) == item[2]
-            ]
+            self.rivals.found(written, result)
             # What was there before counts no more, here or in a commit whose answer was lost: its joins are asked for.
-            again = {join for cell in cells if _recount(*written[cell.key], result.lost) for join in cell.joins}
+            again = {join for cell in cells if recount(*written[cell.key], result.lost) for join in cell.joins}
             again -= result.tallies.keys()
             tallies = result.tallies
             if again:
                 tallies = tallies | await self.host.insist(partial(self.host.store.tally, list(again)))
-            fresh = Counter(join for cell in cells if cell.key not in result.lost for join in cell.joins)
+            vain = result.lost.keys() | result.refused
+            fresh = Counter(join for cell in cells if cell.key not in vain for join in cell.joins)
             await self._complete(tallies, fresh, smallest)
         return lost
 
@@ -365,13 +367,6 @@ class Turn:
             start.done.set()
         for order in asked:
             order.done.set()
-
-
-def _recount(cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:
-    """Whether a fact that was there before may not have led on; else whoever has just recorded it is at it."""
-    if cell.key not in lost:
-        return False
-    return news is None or news.repeated or lost[cell.key] == cell.value
 
 
 def _needed_later(run: RunRef, key: Key, mine: frozenset[str]) -> bool:

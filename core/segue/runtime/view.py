@@ -63,20 +63,21 @@ class View:
     def tickets(self, key: Key) -> Tickets:
         """Deliveries of this turn that a node's decision rests on."""
         news = self.news
-        found = [item.tickets for up in self._sources(key) if (item := news.get(up)) is not None and item.tickets]
+        found = [item.tickets for up in self.sources(key) if (item := news.get(up)) is not None and item.tickets]
         return join_tickets(found) if len(found) > 1 else found[0] if found else ()
 
     def inputs(self, key: Key) -> tuple[Place, ...]:
         """The attempts that a node's inputs came from."""
         places = []
-        for place in self._sources(key):
+        for place in self.sources(key):
             news, known = self.news.get(place), self.known.get(place)
             event = news.event if news is not None else known[0] if known is not None else None
             if event is not None and event.attempt:
                 places.append(Place(place.node, place.tag, event.attempt))
         return tuple(places)
 
-    def _sources(self, key: Key) -> list[Key]:
+    def sources(self, key: Key) -> list[Key]:
+        """What a node's decision rests on."""
         name, tag = key
         index = self.run.plan.index
         if index.nodes[name].construct:

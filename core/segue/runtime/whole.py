@@ -9,6 +9,7 @@ knows what may have begun.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,6 +40,7 @@ from segue.ports.store import CellKey, CellKind, Due
 from segue.ports.tracing import Place
 from segue.runtime.overdue import GUARD_FIRST, LEASE
 from segue.runtime.reader import withdrawn
+from segue.runtime.rivals import NEVER
 from segue.runtime.view import View
 from segue.runtime.work import Job, News
 from segue.wire import envelope
@@ -59,7 +61,7 @@ class Seen(NamedTuple):
     state: State
     facts: list[AnyFact]
     events: dict[CellKey, tuple[AnyFact, Event, bytes]]
-    marks: frozenset[CellKey]
+    marks: Mapping[CellKey, bytes]
 
 
 class Whole:
@@ -106,14 +108,16 @@ class Whole:
             if fact is not None:
                 facts.append(fact)
                 events[cell] = (fact, event, raw)
-        marks = frozenset(cell for cell in cells if cell.kind in _MARKS)
+        marks = {cell: raw for cell, raw in cells.items() if cell.kind in _MARKS}
         return Seen(self._gather(view, facts, marks), facts, events, marks)
 
-    def _gather(self, view: View, facts: list[AnyFact], marks: frozenset[CellKey]) -> State:
+    def _gather(self, view: View, facts: list[AnyFact], marks: Mapping[CellKey, bytes]) -> State:
         begun = {
             (Key(cell.node, cell.tag), cell.revision)
             for cell in marks
-            if cell.kind in (CellKind.PARKED, CellKind.SENT) and cell.node in view.run.plan.index.nodes
+            if cell.kind in (CellKind.PARKED, CellKind.SENT)
+            and cell.node in view.run.plan.index.nodes
+            and marks[cell] != NEVER
         }
         for job in self._host.running.values():
             if job.run.id == view.run.id and not job.undo:
@@ -122,17 +126,31 @@ class Whole:
 
     async def first(self, view: View) -> None:
         """A run gets its first notice here, in the next commit: what was ready before has been called already."""
-        if view.noticed:
+        if self._host.noticed.get(view.run.id):
             return
-        await self._turn.commit()
+        if not view.noticed:
+            await self._turn.commit()
+            self._draft.mark(view.run.noticed)
+            await self._turn.commit()
         seen = await self.read(view)
+        marked = view.run.marked in seen.marks
+        self._noticed(view, marked)
+        if marked:
+            return
         before = self._gather(view, [fact for fact in seen.facts if not is_notice(fact)], seen.marks)
         for effect in look(view.run.plan, before, view.mine):
             if isinstance(effect, Invoke):
                 self._draft.mark(view.run.mark(*effect.key, effect.revision, CellKind.SENT))
-        self._draft.mark(view.run.noticed)
+        self._draft.mark(view.run.marked)
+
+    def _noticed(self, view: View, marked: bool) -> None:
         view.noticed = True
-        self._host.noticed.add([(view.run.id, None)])
+        self._host.noticed.add([(view.run.id, marked)])
+
+    def wake(self, view: View) -> None:
+        """There are notices of a run, as it turns out."""
+        self._noticed(view, False)
+        self._pending[view.run.id] = view
 
     async def _again(self, view: View) -> None:
         """Record what is new, and find all that follows."""
@@ -140,62 +158,94 @@ class Whole:
         for item in items:
             if not item.recorded and _kept(view, item.fact):
                 self._draft.keep(item)
-                if isinstance(item.fact, Fact):
-                    self._draft.forget(view.run, item.fact)
         redrive = max((item.redrive for item in items), default=0)
         await self._turn.commit()
         seen = await self.read(view)
-        if redrive and not self._said(view, redrive):
+        if (redrive or any(item.repeated for item in items)) and not self._said(view, redrive):
             self._repeat(view, seen, redrive)
         if any(isinstance(item.fact, Reset) for item in items):
             self._renew(view, seen)
         while True:
             effects = look(view.run.plan, seen.state, view.mine)
-            decided = self._decide(view, effects, seen)
-            if not decided:
+            if not await self._on(view, effects, seen):
                 break
-            await self._on(view, decided, seen)
             seen = await self.read(view)
         calls = [job for effect in effects if (job := self._call(view, effect, seen, redrive)) is not None]
         lost = await self._turn.commit()
         for job in calls:
-            if job.parking not in lost:
+            if lost.get(job.parking, self._draft.me) != self._draft.me:
+                continue
+            begun = lost.get(job.sending, self._draft.me)
+            if begun == NEVER:
+                self._draft.after.append(job.row)
+            elif redrive or begun == self._draft.me:
                 self._draft.job(job)
         for effect in effects:
             if isinstance(effect, Sleep | Listen):
                 self._draft.naps.append((view.run, effect))
 
-    async def _on(self, view: View, decided: list[AnyFact], seen: Seen) -> None:
-        """Record what was decided, and what follows from it alone: it takes no look at everything for each edge."""
-        state = seen.state
-        while decided:
-            lost = await self._turn.commit()
-            facts = [self._recorded(view, fact, lost) for fact in decided if isinstance(fact, Fact)]
-            if len(facts) < len(decided):
-                return
-            state, effects = follow(view.run.plan, state, facts, view.mine)
-            decided = self._decide(view, effects, seen)
+    async def _on(self, view: View, effects: list[Effect], seen: Seen) -> bool:
+        """Record what was decided, and what follows from it alone: it takes no look at everything for each edge.
 
-    def _recorded(self, view: View, fact: Fact, lost: dict[CellKey, bytes]) -> Fact:
-        """What is recorded of a place that was decided here: another replica may have been faster."""
+        Returns:
+            Whether anything was recorded, so that a further look may find more.
+        """
+        state, found = seen.state, False
+        while True:
+            asked, decided = await self._give_up(view, effects)
+            decided = [fact for fact in decided if self._keep(view, fact, seen)]
+            decided += self._decide(view, effects, seen)
+            found = found or asked or bool(decided)
+            if not decided:
+                return found
+            lost = await self._turn.commit()
+            facts = [fact for fact in (self._recorded(view, fact, lost) for fact in decided) if isinstance(fact, Fact)]
+            if len(facts) < len(decided):
+                return True
+            state, effects = follow(view.run.plan, state, facts, view.mine)
+
+    def _recorded(self, view: View, fact: AnyFact, lost: dict[CellKey, bytes]) -> AnyFact | None:
+        """What is recorded of what was decided here: another replica may have been faster."""
         raw = lost.get(view.run.place(fact))
-        found = fact_of(envelope.decode(raw)) if raw is not None else None
-        return found if isinstance(found, Fact) else fact
+        return fact if raw is None else fact_of(envelope.decode(raw))
 
     def _decide(self, view: View, effects: list[Effect], seen: Seen) -> list[AnyFact]:
         """Decisions and choices that are new, to be recorded."""
         found: list[AnyFact] = []
         for effect in effects:
-            facts = (effect.fact,) if isinstance(effect, Record) else effect.facts if isinstance(effect, Choose) else ()
-            found += [fact for fact in facts if self._keep(view, fact, seen)]
+            if isinstance(effect, Record) and not _gives_up(view, effect):
+                found += [effect.fact] if self._keep(view, effect.fact, seen) else []
+            elif isinstance(effect, Choose):
+                found += [fact for fact in effect.facts if self._keep(view, fact, seen)]
         return found
+
+    async def _give_up(self, view: View, effects: list[Effect]) -> tuple[bool, list[AnyFact]]:
+        """Calls that have not begun are cancelled, unless somebody begins them at the same time.
+
+        Returns:
+            Whether there are any, and what comes of those that nobody begins.
+        """
+        facts: dict[CellKey, AnyFact] = {}
+        for effect in effects:
+            if isinstance(effect, Record) and _gives_up(view, effect) and isinstance(effect.fact, Fact):
+                cell = view.run.mark(*effect.fact.key, effect.fact.revision, CellKind.SENT)
+                facts[cell] = effect.fact
+                self._draft.mark(cell, NEVER)
+        if not facts:
+            return False, []
+        lost = await self._turn.commit()
+        return True, [fact for cell, fact in facts.items() if lost.get(cell, NEVER) == NEVER]
 
     def _keep(self, view: View, fact: AnyFact, seen: Seen) -> bool:
         cell = view.run.place(fact)
+        if isinstance(fact, Fact) and cell in seen.events and isinstance(seen.events[cell][0], Stop):
+            cell = cell._replace(kind=CellKind.END)
         if cell in seen.events or cell in self._draft.cells:
             return False
         if isinstance(fact, Fact):
-            news = self._turn.effects.decided(view, fact, 0)
+            self._turn.effects.decided(view, fact, 0, cell)
+            if fact.key.node == EXIT:
+                self._because(view, seen)
         else:
             news = self._turn.effects.news(view, fact)
             self._draft.keep(news)
@@ -203,6 +253,12 @@ class Whole:
         if isinstance(fact, Reset):
             self.reopen(view, fact.revision)
         return True
+
+    def _because(self, view: View, seen: Seen) -> None:
+        """An end is not told without the stops and resets that led to it, should whoever recorded them have died."""
+        for fact, event, raw in seen.events.values():
+            if isinstance(fact, Stop | Reset) and event.source == self._host.source:
+                self._publish(view, fact, event, raw, 0)
 
     def reopen(self, view: View, revision: int) -> None:
         """A run that had ended goes on: it has a guard again."""
@@ -231,7 +287,11 @@ class Whole:
             return None
         if self._host.role.executes or run.plan.index.nodes[job.key.node].kind == "flow":
             if job.sending in seen.marks and not job.undo:
-                return None  # begun before the first notice: a delivery or a due row is behind it
+                # Begun before the first notice, by whoever holds its delivery; should that fail, the row is there.
+                job.attempt = 0
+                self._draft.park(job, self._draft.now.timestamp() + LEASE)
+                return None
+            self._draft.mark(job.sending)
             self._draft.park(job, self._draft.now.timestamp() + LEASE)
             return job
         if job.sending in seen.marks and not redrive:
@@ -295,6 +355,14 @@ def _inputs(view: View, effect: Invoke | Undo, seen: Seen) -> tuple[Place, ...]:
         if known is not None and known[1].attempt and revision(plan, state.resets, key) == 1:
             places.append(Place(*key, known[1].attempt))
     return tuple(places)
+
+
+def _gives_up(view: View, effect: Record) -> bool:
+    """Whether a decision rests on a call's not having begun."""
+    fact = effect.fact
+    if not isinstance(fact, Fact) or fact.outcome.kind != "cancelled":
+        return False
+    return view.run.plan.index.nodes[fact.key.node].kind in ("step", "flow")
 
 
 def _concerns(view: View, fact: AnyFact) -> bool:

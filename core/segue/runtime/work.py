@@ -82,21 +82,38 @@ class RunRef(NamedTuple):
 
     def guard(self, revision: int = 1) -> DueKey:
         """The row that sees to it that a revision of the run ends."""
-        return DueKey(self.id, EXIT, "" if revision == 1 else str(revision))
+        return self.row(Key(EXIT), revision)
+
+    def row(self, key: Key, revision: int) -> DueKey:
+        """A due row of a node; that of another revision is never taken for it."""
+        return DueKey(self.id, key.node, key.tag if revision == 1 else f"{key.tag}/{revision}")
 
     @property
     def noticed(self) -> CellKey:
         """Where it is recorded that there are notices of this run here."""
         return CellKey(self.id, RUN, "", 0, CellKind.NOTICED)
 
+    @property
+    def marked(self) -> CellKey:
+        """Where it is recorded that the calls which had begun before the first notice are marked."""
+        return CellKey(self.id, RUN, "", 1, CellKind.NOTICED)
+
     def place(self, fact: AnyFact) -> CellKey:
-        """The cell of a fact."""
+        """The cell of a fact.
+
+        A region is either stopped or comes to its exit, so both have one cell, and the first one counts. What came of
+        the exit of a stopped region is kept beside it (`CellKind.END`). A race's losers and a caught body are stopped
+        whatever came of them.
+        """
         if isinstance(fact, Fact):
             (node, tag), _, revision = fact
             return CellKey(self.id, node, tag, revision, CellKind.OUTCOME)
         match fact:
-            case Stop(scope, tag, revision):
-                return CellKey(self.id, scope, tag, revision, CellKind.STOP)
+            case Stop(scope, tag, revision, reason):
+                region = self.plan.index.regions.get(scope)
+                if region is None or reason in ("lost", "caught"):
+                    return CellKey(self.id, scope, tag, revision, CellKind.STOP)
+                return CellKey(self.id, region.exit, tag, revision, CellKind.OUTCOME)
             case Token(key, scope, revision):
                 return CellKey(self.id, f"{key.node}@{scope}", key.tag, revision, CellKind.TOKEN)
             case Undone(key, revision):
@@ -112,10 +129,10 @@ class RunRef(NamedTuple):
 class News:
     """A fact that this participant heard, decided or found, with the event that announces it.
 
-    `cell` is where it is recorded; `recorded`: it is there, or in this turn's commit, already.
+    `cell` is where it is recorded; `recorded`: it is there, or in this turn's commit, already; `decided`: in this turn.
     """
 
-    __slots__ = ("cell", "event", "fact", "raw", "recorded", "redrive", "run", "tickets")
+    __slots__ = ("cell", "decided", "event", "fact", "raw", "recorded", "redrive", "run", "tickets")
 
     def __init__(
         self, run: RunRef, fact: AnyFact, event: Event, raw: bytes, tickets: Tickets = (), recorded: bool = False
@@ -127,6 +144,7 @@ class News:
         self.tickets = tickets
         self.recorded = recorded
         self.redrive = event.redrive
+        self.decided = False
         self.cell = run.place(fact)
 
     @property
@@ -208,7 +226,7 @@ class Job:
     @property
     def row(self) -> DueKey:
         """Its due row."""
-        return DueKey(self.run.id, self.name, self.key.tag)
+        return self.run.row(Key(self.name, self.key.tag), self.revision)
 
     def call(self, source: str, time: datetime, withdraw: bool = False) -> Call:
         """The command that asks for it, or that says that it is not needed any more."""

@@ -46,7 +46,12 @@ class Rows:
         """See `StateStore.commit`."""
         lost: dict[CellKey, bytes] = {}
         touched: dict[Join, None] = {}
+        refused = {
+            cell.key for cell in cells if cell.unless is not None and cell.unless in self.cells.get(cell.unless.run, {})
+        }
         for cell in cells:
+            if cell.key in refused:
+                continue
             there = self.cells.setdefault(cell.key.run, {})
             if cell.key in there:
                 lost[cell.key] = there[cell.key]
@@ -60,7 +65,7 @@ class Rows:
             self._write(row)
         for key in done:
             self.due.pop(key, None)
-        return Committed(lost, {join: self.tallies[join] for join in touched})
+        return Committed(lost, {join: self.tallies[join] for join in touched}, frozenset(refused))
 
     def tally(self, joins: Sequence[Join]) -> dict[Join, int]:
         """See `StateStore.tally`."""

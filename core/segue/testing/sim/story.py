@@ -29,9 +29,12 @@ def tell(world: World, run: str) -> Story:
     orchestrated = log.modes[run] == "orchestrated"
     story = Story({})
     for (part, cell), raw in log.cells.items():
-        if cell.run != run or cell.kind != CellKind.OUTCOME:
+        if cell.run != run or cell.kind not in (CellKind.OUTCOME, CellKind.END):
             continue
-        place, outcome = _outcome(log, raw)
+        _, fact = log.read(raw)
+        if not isinstance(fact, Fact):
+            continue  # a stop, in the place of an exit
+        place, outcome = (fact.key, fact.revision), fact.outcome
         node = plan.index.nodes[place[0].node]
         if part == (COORDINATOR if orchestrated else node.owner):
             story.outcomes[place] = outcome
@@ -53,12 +56,6 @@ def tell(world: World, run: str) -> Story:
     _said(story, [said for said in log.said if said.event.run == run], log, run, list(undone.values()))
     story.open = [text.replace(run, "run") for text in world.due() if run in text]
     return story
-
-
-def _outcome(log: Log, raw: bytes) -> tuple[Place, Outcome]:
-    _, fact = log.read(raw)
-    assert isinstance(fact, Fact), "an outcome's cell holds an outcome"
-    return (fact.key, fact.revision), fact.outcome
 
 
 def _said(story: Story, said: list[Said], log: Log, run: str, undone: list[int]) -> None:
