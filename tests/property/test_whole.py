@@ -78,7 +78,7 @@ def ends_well(plan, told: Told) -> None:
 MUTANTS = [
     ("a counting join", "gates", "_close_each", "if outcome is None:", "if outcome is None and i == 0:"),
     ("a lost dead path token", "decide", "dead", "outcome.kind in DEAD", 'outcome.kind == "failed"'),
-    ("undo waits for nobody", "undo", "_token", "return None\n        undone", "continue\n        undone"),
+    ("undo waits for nobody", "undo", "_token", "return None\n        sent", "continue\n        sent"),
     ("subflows are not undone", "undo", "_token", ".undoable", ".undo"),
     ("undone too much", "undo", "_token", 'outcome.kind == "completed"', "True"),
     ("a handler takes anything", "gates", "fitting", "names & set(handler.errors)", "True"),

@@ -11,6 +11,7 @@ everything that is still open.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -142,6 +143,10 @@ Notice = Stop | Token | Undone | Reset | Pause
 AnyFact = Fact | Notice | Signal
 
 
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+"""One for all states: a dictionary as a default would be made anew for each of them."""
+
+
 class State(msgspec.Struct, frozen=True):
     """What a participant knows of a run, or the part of it that was asked for. Absent means not known *here*.
 
@@ -159,17 +164,17 @@ class State(msgspec.Struct, frozen=True):
         signals: Values by (name, slot).
     """
 
-    outcomes: Mapping[Key, Outcome] = {}
+    outcomes: Mapping[Key, Outcome] = NOTHING
     revision: int = 1
-    counts: Mapping[Key, int] = {}
+    counts: Mapping[Key, int] = NOTHING
     whole: bool = False
-    stops: Mapping[tuple[str, str, int], Reason] = {}
-    tokens: Mapping[tuple[Key, str, int], tuple[Key, ...]] = {}
-    undone: Mapping[tuple[Key, int], Failure | None] = {}
+    stops: Mapping[tuple[str, str, int], Reason] = NOTHING
+    tokens: Mapping[tuple[Key, str, int], tuple[Key, ...]] = NOTHING
+    undone: Mapping[tuple[Key, int], Failure | None] = NOTHING
     resets: tuple[tuple[Key, ...], ...] = ()
     paused: bool = False
     started: frozenset[tuple[Key, int]] = frozenset()
-    signals: Mapping[tuple[str, str], Any] = {}
+    signals: Mapping[tuple[str, str], Any] = NOTHING
 
     def known(self, node: str, tag: str) -> Outcome | None:
         """Outcome of a node, seen from `tag`."""

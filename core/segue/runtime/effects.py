@@ -43,15 +43,15 @@ class Effects:
 
     def act(self, view: View, effect: Effect, redrive: int) -> News | None:
         """Carry out one effect of the machine in a run without notices; what was decided is heard next."""
-        if isinstance(effect, Invoke | Record) and self._elsewhere(view, effect):
-            return None
         match effect:
+            case Invoke():
+                if not self._elsewhere(view, effect.key, effect.revision):
+                    return self._invoke(view, effect, redrive)
+            case Record(Fact() as fact):
+                if not self._elsewhere(view, fact.key, fact.revision):
+                    return self.decided(view, fact, redrive)
             case Await(key):
                 self._await(view, key)
-            case Invoke():
-                return self._invoke(view, effect, redrive)
-            case Record(Fact() as fact):
-                return self.decided(view, fact, redrive)
             case Repeat(key, revision):
                 return self._repeat(view, key, revision, redrive)
             case Choose(facts):
@@ -131,12 +131,8 @@ class Effects:
         self._draft.job(job)
         return None
 
-    def _elsewhere(self, view: View, effect: Invoke | Record) -> bool:
+    def _elsewhere(self, view: View, key: Key, revision: int) -> bool:
         """Whether a join that reads as complete is decided by the replica whose commit completed it."""
-        if isinstance(effect, Invoke):
-            key, revision = effect.key, effect.revision
-        else:
-            key, revision = effect.fact.key, effect.fact.revision
         index = view.run.plan.index
         ups = index.ups[key.node]
         if len(ups) < 2 or not self._turn.counted or index.nodes[key.node].kind in ("entry", "close", "settle"):

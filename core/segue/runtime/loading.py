@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from segue.runtime.turn import Turn
 
 
+_ENTRY = Key(ENTRY)
+
+
 class Loader:
     """Reads for a turn.
 
@@ -47,6 +50,8 @@ class Loader:
         if view.noticed is None:
             if view.run.id in self._host.noticed:
                 view.noticed = True
+            elif view.run.cell(_ENTRY) in self._turn.counted:
+                view.noticed = False  # this turn has just made it a run, and who is not running is not stopped
             else:
                 asked[view.run.noticed] = view
 

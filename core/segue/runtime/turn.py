@@ -40,7 +40,7 @@ from segue.runtime.naps import Naps
 from segue.runtime.overdue import LEASE
 from segue.runtime.rivals import Rivals, recount
 from segue.runtime.view import View
-from segue.runtime.whole import Whole, concerns
+from segue.runtime.whole import Whole
 from segue.runtime.work import (
     Arrived,
     Asked,
@@ -95,6 +95,13 @@ class Turn:
 
     async def run(self, batch: Sequence[Input]) -> None:
         """Take a batch of inputs through all phases; when this returns, its effects are recorded and published."""
+        try:
+            await self._phases(batch)
+        finally:
+            # Its parts point back at it, so all that it holds would wait for the garbage collector.
+            vars(self).clear()
+
+    async def _phases(self, batch: Sequence[Input]) -> None:
         host = self.host
         self.draft.done, host.done = host.done, []
         starts = [item for item in batch if isinstance(item, Starting)]
@@ -233,7 +240,7 @@ class Turn:
             for run, items in fresh.items():
                 view = self.views[run]
                 # What comes with the first notice is not forgotten: after a reset, it may have been said for that.
-                if view.noticed or any(is_notice(item.fact) and concerns(view, item.fact) for item in items):
+                if view.noticed or any(is_notice(item.fact) and view.concerned(item.fact) for item in items):
                     self.whole.take(view, items)
                     continue
                 plain = [item for item in items if isinstance(item.fact, Fact) and item.fact.revision == 1]

@@ -29,13 +29,12 @@ from segue.machine.facts import (
     Stop,
     Token,
     Undo,
-    Undone,
     Withdraw,
 )
 from segue.machine.routes import inputs
 from segue.machine.scopes import revision, since
-from segue.machine.whole import gather, look, renewed
-from segue.plan.graph import ENTRY, EXIT, RUN
+from segue.machine.whole import follow, gather, look, renewed
+from segue.plan.graph import ENTRY, EXIT
 from segue.ports.store import CellKey, CellKind, Due
 from segue.ports.tracing import Place
 from segue.runtime import backoff
@@ -84,7 +83,7 @@ class Whole:
     def take(self, view: View, items: list[News]) -> None:
         """News of a run that is, or is from now on, looked at as a whole."""
         for item in items:
-            if view.noticed or not is_notice(item.fact) or concerns(view, item.fact):
+            if view.noticed or not is_notice(item.fact) or view.concerned(item.fact):
                 view.pending.append(item)
                 self.pending[view.run.id] = view
 
@@ -92,7 +91,7 @@ class Whole:
         """Outcomes after a reset that has not been heard of here: they are kept, and not acted on."""
         for item in items:
             fact = item.fact
-            if isinstance(fact, Fact) and fact.revision > 1 and not item.recorded and _kept(view, fact):
+            if isinstance(fact, Fact) and fact.revision > 1 and not item.recorded and view.keeps(fact):
                 self._draft.keep(item)
 
     async def look(self) -> None:
@@ -153,6 +152,7 @@ class Whole:
             await self._turn.rivals.recheck([view.run.id])
 
     def _mark_begun(self, view: View, seen: Seen) -> None:
+        """What was ready without the notice may have been called already."""
         before = self._gather(view, [fact for fact in seen.facts if not is_notice(fact)], seen.marks)
         for effect in look(view.run.plan, before, view.mine):
             if isinstance(effect, Invoke):
@@ -172,7 +172,7 @@ class Whole:
         """Record what is new, and find all that follows."""
         items, view.pending = view.pending, []
         for item in items:
-            if not item.recorded and _kept(view, item.fact):
+            if not item.recorded and view.keeps(item.fact):
                 self._draft.keep(item)
         redrive = max((item.redrive for item in items), default=0)
         await self._turn.commit()
@@ -183,11 +183,8 @@ class Whole:
             self._renew(view, seen)
         while True:
             effects = look(view.run.plan, seen.state, view.mine)
-            found = self._decide(view, effects, seen)
-            given_up = await self._give_up(view, effects, seen)
-            if not (found or given_up):
+            if not await self._on(view, effects, seen):
                 break
-            await self._turn.commit()
             seen = await self.read(view)
         calls = [job for effect in effects if (job := self._call(view, effect, seen, redrive)) is not None]
         lost = await self._turn.commit()
@@ -205,32 +202,57 @@ class Whole:
             if isinstance(effect, Sleep | Listen):
                 self._draft.naps.append((view.run, effect))
 
-    def _decide(self, view: View, effects: list[Effect], seen: Seen) -> bool:
-        """Record decisions and choices; False if there are none."""
-        found = False
+    async def _on(self, view: View, effects: list[Effect], seen: Seen) -> bool:
+        """Record what was decided, and what follows from it alone: it takes no look at everything for each edge.
+
+        Returns:
+            Whether anything was recorded, so that a further look may find more.
+        """
+        state, found = seen.state, False
+        while True:
+            asked, decided = await self._give_up(view, effects)
+            decided = [fact for fact in decided if self._keep(view, fact, seen)]
+            decided += self._decide(view, effects, seen)
+            found = found or asked or bool(decided)
+            if not decided:
+                return found
+            lost = await self._turn.commit()
+            facts = [fact for fact in (self._recorded(view, fact, lost) for fact in decided) if isinstance(fact, Fact)]
+            if len(facts) < len(decided):
+                return True
+            state, effects = follow(view.run.plan, state, facts, view.mine)
+
+    def _recorded(self, view: View, fact: AnyFact, lost: dict[CellKey, bytes]) -> AnyFact | None:
+        """What is recorded of what was decided here: another replica may have been faster."""
+        raw = lost.get(view.run.place(fact))
+        return fact if raw is None else fact_of(envelope.decode(raw))
+
+    def _decide(self, view: View, effects: list[Effect], seen: Seen) -> list[AnyFact]:
+        """Decisions and choices that are new, to be recorded."""
+        found: list[AnyFact] = []
         for effect in effects:
             if isinstance(effect, Record) and not _gives_up(view, effect):
-                found = self._keep(view, effect.fact, seen) or found
+                found += [effect.fact] if self._keep(view, effect.fact, seen) else []
             elif isinstance(effect, Choose):
-                for fact in effect.facts:
-                    found = self._keep(view, fact, seen) or found
+                found += [fact for fact in effect.facts if self._keep(view, fact, seen)]
         return found
 
-    async def _give_up(self, view: View, effects: list[Effect], seen: Seen) -> bool:
-        """Calls that have not begun are cancelled, unless somebody begins them at the same time."""
-        facts = {}
+    async def _give_up(self, view: View, effects: list[Effect]) -> tuple[bool, list[AnyFact]]:
+        """Calls that have not begun are cancelled, unless somebody begins them at the same time.
+
+        Returns:
+            Whether there are any, and what comes of those that nobody begins.
+        """
+        facts: dict[CellKey, AnyFact] = {}
         for effect in effects:
             if isinstance(effect, Record) and _gives_up(view, effect) and isinstance(effect.fact, Fact):
                 cell = view.run.mark(*effect.fact.key, effect.fact.revision, CellKind.SENT)
                 facts[cell] = effect.fact
                 self._draft.mark(cell, NEVER)
         if not facts:
-            return False
+            return False, []
         lost = await self._turn.commit()
-        for cell, fact in facts.items():
-            if lost.get(cell, NEVER) == NEVER:
-                self._keep(view, fact, seen)
-        return True
+        return True, [fact for cell, fact in facts.items() if lost.get(cell, NEVER) == NEVER]
 
     def _keep(self, view: View, fact: AnyFact, seen: Seen) -> bool:
         cell = view.run.place(fact)
@@ -366,25 +388,3 @@ def _gives_up(view: View, effect: Record) -> bool:
     if not isinstance(fact, Fact) or fact.outcome.kind != "cancelled":
         return False
     return view.run.plan.index.nodes[fact.key.node].kind in ("step", "flow")
-
-
-def concerns(view: View, fact: AnyFact) -> bool:
-    """Whether a notice matters here."""
-    index = view.run.plan.index
-    if isinstance(fact, Stop):
-        return fact.scope == RUN or any(fact.scope in index.scopes[index.nodes[node].region] for node in view.mine)
-    if isinstance(fact, Token):
-        return any(up in view.mine for up in index.ups.get(fact.key.node, ()))
-    if isinstance(fact, Undone):
-        return fact.key.node in view.mine
-    return True
-
-
-def _kept(view: View, fact: AnyFact) -> bool:
-    """Whether a fact is recorded here: own ones, and what own nodes wait for."""
-    if not isinstance(fact, Fact):
-        return not is_notice(fact) or (concerns(view, fact) and not (isinstance(fact, Undone) and fact.error))
-    index = view.run.plan.index
-    if fact.outcome.kind == "failed" and EXIT in view.mine and fact.key.node in index.stopping:
-        return True
-    return fact.key.node in view.mine or bool(index.fed(view.mine)[fact.key.node])

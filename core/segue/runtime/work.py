@@ -105,9 +105,10 @@ class RunRef(NamedTuple):
         the exit of a stopped region is kept beside it (`CellKind.END`). A race's losers, a caught body and a
         completed run whose parent is undone are stopped whatever came of them.
         """
+        if isinstance(fact, Fact):
+            (node, tag), _, revision = fact
+            return CellKey(self.id, node, tag, revision, CellKind.OUTCOME)
         match fact:
-            case Fact(key, _, revision):
-                return CellKey(self.id, key.node, key.tag, revision, CellKind.OUTCOME)
             case Stop(scope, tag, revision, reason):
                 region = self.plan.index.regions.get(scope)
                 if region is None or reason in ("lost", "caught", "undone"):
