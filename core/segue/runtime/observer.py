@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 from segue.errors import InvalidInput, SegueError
-from segue.machine.facts import Pause, Reset, Stop
+from segue.machine.facts import Pause, Stop
 from segue.plan.names import RUN
 from segue.ports.journal import Journal, JournalEntry, RunRecord
 from segue.ports.transport import Consumer, Delivery, Group
@@ -122,12 +122,12 @@ def _run_record(event: Event, mode: str) -> RunRecord | None:
         ended = envelope.decode_ended(event)
         error = next((f"{cause.node}: {cause.error.message}" for cause in ended.causes if cause.error), "")
         return replace(record, ended=event.time, status=ended.status, error=error, revision=event.revision)
+    if event.kind == "reset":
+        return replace(record, revision=event.revision)
     fact = fact_of(event)
     if isinstance(fact, Stop) and fact.scope == RUN:
         status = "cancelling" if fact.reason == "cancelled" else "compensating"
         return replace(record, status=status, revision=fact.revision)
-    if isinstance(fact, Reset):
-        return replace(record, revision=fact.revision)
     if isinstance(fact, Pause):
         return replace(record, pauses=fact.number)
     return None

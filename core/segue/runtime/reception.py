@@ -63,6 +63,12 @@ class Reception:
         starts: list[Starting] = []
         orders: list[Asked] = []
         for place, request in enumerate(asked):
+            if isinstance(request, Start | Send) and request.dataref:
+                try:
+                    request = await self._host.insist(partial(self._host.values.disclose, request))
+                except SegueError as error:
+                    replies[place] = Refused(error.message, error.hint, error.retryable)
+                    continue
             if isinstance(request, Start):
                 starts.append(Starting(request, replies, place, self._host.event()))
             elif isinstance(request, Send | Cancel | Retry | Hold):
@@ -182,7 +188,7 @@ class Reception:
             fact = Fact(Key(ENTRY), Outcome("completed", msgspec.json.decode(start.input)))
             parent = envelope.encode_parent(start.parent) if start.parent is not None else ""
             event = make_event(run, fact, host.source, turn.draft.now, traceparent=start.traceparent, parent=parent)
-            proposed[run.id] = News(run, fact, event, envelope.encode(event))
+            proposed[run.id] = News(run, fact, *host.values.encode(event))
             guard = run.guard()
             turn.draft.due[guard] = Due(guard, turn.draft.now.timestamp() + GUARD_FIRST, 0, b"")
 
@@ -196,7 +202,7 @@ class Reception:
             if end is not None:
                 # Another body than before, or the broker drops it as a repeat of what was lost.
                 again = msgspec.structs.replace(envelope.decode(end), redrive=int(turn.draft.now.timestamp()))
-                self._host.families.tell(turn, envelope.decode(there[entry]), again)
+                await self._host.families.tell(turn, envelope.decode(there[entry]), again)
 
     async def _elsewhere(self, record: FlowRecord, mode: Mode, other: str, group: list[Starting]) -> list[Starting]:
         """After a change of mode, a key may belong to a run at the other placement; one key is one run."""

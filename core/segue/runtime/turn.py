@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from segue.errors import OutcomeConflict, SegueError
+from segue.errors import InvalidInput, OutcomeConflict
 from segue.machine.facts import Await, Fact, Key, Signal
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, size, slots
 from segue.plan.graph import ENTRY, EXIT
@@ -97,7 +97,7 @@ class Turn:
         finished = [item for item in batch if isinstance(item, Returned)]
         asked = [item for item in batch if isinstance(item, Asked)]
         proposed = await host.reception.accept(self, starts) if starts else []
-        proposed += self._results(finished)
+        proposed += await self._results(finished)
         news = await self._record(proposed)
         news += await host.reader.read(self, [item for item in batch if isinstance(item, Arrived)])
         news += await host.overdue.read(self, [item.due for item in batch if isinstance(item, Overdue)])
@@ -109,6 +109,7 @@ class Turn:
         if self.draft.ended:
             await host.families.ended(self)
         messages = self.draft.outbox.messages()
+        await host.flush()
         if messages:
             await host.insist(partial(host.transport.publish, messages))
         self._published(finished, starts, asked)
@@ -132,15 +133,14 @@ class Turn:
             if not (self.choices or self.later or self.draft.cells or self.draft.due or self.draft.naps):
                 return
 
-    def _results(self, finished: Iterable[Returned]) -> list[News]:
+    async def _results(self, finished: Iterable[Returned]) -> list[News]:
         """What finished calls propose to record; a failed attempt that another one follows gets a due row instead."""
         found = []
         for item in finished:
             job = item.job
             self.host.running.pop(job.cell, None)
-            event = result_event(item, self.host.source, self.draft.now)
+            event, raw = self.host.values.encode(result_event(item, self.host.source, self.draft.now))
             if item.retry_at or item.kind == "compensation.failed":
-                raw = envelope.encode(event)
                 self.draft.outbox.event(job.run.mode, event.flow, event.node, event.kind, raw)
                 if item.kind != ATTEMPT_FAILED:
                     job.attempt = 0
@@ -148,7 +148,7 @@ class Turn:
                 continue
             if job.due:
                 self.draft.after.append(job.row)
-            result = self.news(job.run, event, envelope.encode(event), job.tickets)
+            result = await self.news(job.run, event, raw, job.tickets)
             if result is not None:
                 found.append(result)
         return found
@@ -192,7 +192,7 @@ class Turn:
                 return None
             run = run._replace(plan=plan)
             self.views.pop(run.id, None)
-        return self.news(run, event, raw)
+        return await self.news(run, event, raw)
 
     async def _derive(self, news: list[News]) -> None:
         """Hear facts and what follows from them, one edge a round, until nothing new is decided."""
@@ -264,6 +264,7 @@ class Turn:
             for cell, news in written.values():
                 if cell.joins and news is not None:
                     self.view(news.run)  # where a join that it completes is decided
+            await self.host.flush()
             result = await self.host.insist(partial(self.host.store.commit, cells, due=due, done=done))
             lost |= result.lost
             self.host.facts.add(
@@ -333,11 +334,11 @@ class Turn:
             view = self.views[run.id] = View(run, self.host.role.mine(run.plan, run.mode))
         return view
 
-    def news(self, run: RunRef, event: Event, raw: bytes, tickets: Tickets = ()) -> News | None:
+    async def news(self, run: RunRef, event: Event, raw: bytes, tickets: Tickets = ()) -> News | None:
         """The news that an event is; None if it announces no fact, or a broken one."""
         try:
-            fact = fact_of(event)
-        except SegueError as error:
+            fact = fact_of(await self.host.opened(event))
+        except InvalidInput as error:
             log.error("run %s: %s", run.id, error)
             return None
         return None if fact is None else News(run, fact, event, raw, tickets)

@@ -6,9 +6,7 @@ from segue.machine.facts import Fact, Key, Outcome, State
 from segue.machine.step import inputs
 from segue.ports.tracing import Place
 from segue.runtime.work import News, RunRef, Tickets, join_tickets
-from segue.wire import envelope
 from segue.wire.envelope import Event
-from segue.wire.said import fact_of
 
 
 class View:
@@ -43,13 +41,6 @@ class View:
     def state(self) -> State:
         """What is known, for the machine."""
         return State(self.outcomes, counts=self.counts)
-
-    def learn(self, raw: bytes) -> None:
-        """Take a recorded outcome into account."""
-        event = envelope.decode(raw)
-        fact = fact_of(event)
-        if isinstance(fact, Fact):
-            self.take(fact, event, raw)
 
     def take(self, fact: Fact, event: Event, raw: bytes) -> None:
         """Take a recorded fact into account."""

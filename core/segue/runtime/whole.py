@@ -102,7 +102,7 @@ class Whole:
             if cell.kind in _MARKS:
                 continue
             event = envelope.decode(raw)
-            fact = fact_of(event)
+            fact = fact_of(await self._host.opened(event))
             if fact is not None:
                 facts.append(fact)
                 events[cell] = (fact, event, raw)

@@ -19,17 +19,18 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True, tag="start"):
 
     `input` is an object of the flow's parameters; `run` is 32 hex digits of a UUIDv7, minted by the caller. `plan` and
     `mode` are what the caller believes to be deployed: where the home believes otherwise, it looks again. `parent` is
-    the node that the run is the subflow of.
+    the node that the run is the subflow of. `dataref`, as of an event, stands for an `input` that is large.
     """
 
     flow: str
     run: str
-    input: msgspec.Raw
+    input: msgspec.Raw = msgspec.Raw(b"null")
     key: str = ""
     plan: str = ""
     mode: str = ""
     traceparent: str = ""
     parent: Parent | None = None
+    dataref: str = ""
 
 
 class Find(msgspec.Struct, frozen=True, tag="find"):
@@ -48,7 +49,8 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
 class Send(msgspec.Struct, frozen=True, omit_defaults=True, tag="send"):
     """Send a signal to a run; the same `id` again changes nothing.
 
-    `slot` tells waits of one name apart: the value that they match, or their tag.
+    `slot` tells waits of one name apart: the value that they match, or their tag. `dataref`, as of an
+    event, stands for a `value` that is large.
     """
 
     run: str
@@ -56,6 +58,7 @@ class Send(msgspec.Struct, frozen=True, omit_defaults=True, tag="send"):
     value: msgspec.Raw = msgspec.Raw(b"null")
     slot: str = ""
     id: str = ""
+    dataref: str = ""
 
 
 class Cancel(msgspec.Struct, frozen=True, omit_defaults=True, tag="cancel"):
