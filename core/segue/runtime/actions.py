@@ -45,12 +45,9 @@ class Actions:
         """
         encoded = msgspec.json.encode(signal_value(run.plan, signal.name, value))
         values = self._wiring.values
-        if len(encoded) > values.largest:
-            raise values.too_large(f"the value of signal {signal.name!r}", len(encoded))
         slot = check_key(signal_slot(run.plan, signal.name, match, signal.slot))
-        send = values.enclose(Send(run.run, signal.name, slot=slot, id=signal.id or new_run_id()), encoded)
-        if send.dataref:
-            await values.flush()
+        send = Send(run.run, signal.name, slot=slot, id=signal.id or new_run_id())
+        send = await values.enclose(send, encoded, f"the value of signal {signal.name!r}")
         return await self._do(run, send)
 
     async def cancel(self, run: Located) -> Done:

@@ -178,17 +178,13 @@ class Client:
         given = bind(flow if isinstance(flow, Flow) else None, plan, args, kwargs)
         encoded = msgspec.json.encode(given)
         values = self.wiring.values
-        if len(encoded) > values.largest:
-            raise values.too_large(f"the input of {name}", len(encoded))
         key = key_of(plan, given) if key is None else check_key(key)
         run = check_run_id(run_id) if run_id else new_run_id()
         await self.ends.listen(name)
         end = self.ends.of(run)
         caller = self.wiring.tracing.caller()
         start = Start(name, run, key=key, plan=record.plan, mode=record.mode, traceparent=caller)
-        start = values.enclose(start, encoded)
-        if start.dataref:
-            await values.flush()
+        start = await values.enclose(start, encoded, f"the input of {name}")
         home, reply = await self._starter.send(start)
         if start.dataref and not (isinstance(reply, Accepted) and reply.run == run):
             await values.forget(run)  # this run will not be

@@ -69,8 +69,9 @@ class Families:
                 run.id, run.plan.flow, job.key.node, run.plan.hash, run.mode, job.key.tag, job.revision, run.key, depth
             )
             child = child_run_id(run.id, job.key.node, job.key.tag, job.revision)
-            start = host.values.enclose(Start(node.step, child, parent=place), msgspec.json.encode(job.args))
-            await host.flush()
+            start = Start(node.step, child, parent=place)
+            body = msgspec.json.encode(job.args)
+            start = await host.values.enclose(start, body, f"the input of {node.step}")
             reply = await self._ask(node.step, start)
         except (UnknownFlow, PayloadTooLarge) as error:
             return _failed(job, began, type(error).__name__, error.message)

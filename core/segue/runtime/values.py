@@ -67,21 +67,21 @@ class Values:
         message = msgspec.structs.replace(message, data=_shown(message), dataref=SCHEME + name)
         return message, envelope.encode(message)
 
-    def enclose(self, request: R, body: bytes) -> R:
-        """A request that brings a value, or its reference.
+    async def enclose(self, request: R, body: bytes, what: str) -> R:
+        """A request that brings a value, or its reference; then it is in the object store.
 
         Raises:
-            PayloadTooLarge: It is larger than values may be.
+            PayloadTooLarge: It is larger than values may be; the message says `what` is.
+            StoreUnavailable: The object store does not take it.
         """
         if len(body) > self.largest:
-            raise self.too_large("the value", len(body))
-        if isinstance(request, Start):
-            if len(body) <= self._inline:
-                return msgspec.structs.replace(request, input=msgspec.Raw(body))
-            return msgspec.structs.replace(request, dataref=self._reference(request.run, body))
-        if len(body) <= self._inline:
-            return msgspec.structs.replace(request, value=msgspec.Raw(body))
-        return msgspec.structs.replace(request, dataref=self._reference(request.run, body))
+            raise self.too_large(what, len(body))
+        if self._objects is not None and len(body) > self._inline:
+            name = digest(body)
+            await self._objects.put(request.run, name, body)
+            return msgspec.structs.replace(request, dataref=SCHEME + name)
+        field = "input" if isinstance(request, Start) else "value"
+        return msgspec.structs.replace(request, **{field: msgspec.Raw(body)})
 
     def too_large(self, what: str, size: int) -> PayloadTooLarge:
         """The error about a value that is larger than values may be."""
@@ -130,9 +130,8 @@ class Values:
         if not request.dataref:
             return request
         body = msgspec.Raw(await self._get(request.run, request.dataref))
-        if isinstance(request, Start):
-            return msgspec.structs.replace(request, input=body, dataref="")
-        return msgspec.structs.replace(request, value=body, dataref="")
+        field = "input" if isinstance(request, Start) else "value"
+        return msgspec.structs.replace(request, dataref="", **{field: body})
 
     async def _get(self, run: str, reference: str) -> bytes:
         name = reference.removeprefix(SCHEME)
@@ -157,9 +156,6 @@ class Values:
             )
         self._keep(place, body)
         return body
-
-    def _reference(self, run: str, body: bytes) -> str:
-        return SCHEME + self._put(run, body)
 
     def _put(self, run: str, body: bytes) -> str:
         name = digest(body)
