@@ -9,6 +9,7 @@ from segue.machine.step import joins
 from segue.plan.names import EXIT, TIMER, watching
 from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
 from segue.runtime.outbox import Outbox
+from segue.runtime.sizes import counter
 from segue.runtime.work import Job, Mark, News, RunRef, Ticket, said_again
 from segue.wire import envelope
 from segue.wire.envelope import Event
@@ -58,6 +59,8 @@ class Draft:
         if isinstance(fact, Fact):
             counted = joins(run.plan, fact.key, self._host.role.mine(run.plan, run.mode))
             fed = tuple([Join(run.id, key.node, key.tag, fact.revision) for key in counted])
+            if fact.key.tag:
+                fed = (*fed, counter(run.id))
         self.cells[news.cell] = Cell(news.cell, news.raw, fed), news
 
     def mark(self, cell: CellKey, value: bytes = b"") -> None:

@@ -51,7 +51,10 @@ class Effects:
             case Invoke():
                 return self._invoke(view, effect, redrive)
             case Record(Fact() as fact):
-                return self.decided(view, fact, redrive)
+                limited = self._host.sizes.limited(view.run, fact)
+                if limited is None:
+                    return self.decided(view, fact, redrive)
+                self.choose(view, (limited,))
             case Repeat(key, revision):
                 return self._repeat(view, key, revision, redrive)
             case Choose(facts):

@@ -36,6 +36,7 @@ from segue.runtime.overdue import DueRows
 from segue.runtime.reader import Reader
 from segue.runtime.reception import Reception
 from segue.runtime.roles import Role
+from segue.runtime.sizes import Sizes
 from segue.runtime.tasks import task_group
 from segue.runtime.turn import Turn
 from segue.runtime.values import ENVELOPE_ROOM, M, Values
@@ -100,6 +101,7 @@ class Participant:
         self.source = f"/{subjects.namespace}/{name}"
         self.commands_prefix = f"{subjects.namespace}.do."
         self.values = values or Values(None, transport.capabilities.max_bytes - ENVELOPE_ROOM)
+        self.sizes = Sizes(self.values.limits)
         self.running: dict[CellKey, Job] = {}
         self.done: list[DueKey] = []
         self.seen: Lately[Mark, None] = Lately(SEEN)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from segue.errors import InvalidInput, OutcomeConflict
 from segue.machine.facts import Await, Fact, Key, Signal
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, size, slots
-from segue.plan.graph import ENTRY, EXIT
+from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.plan.names import opening
 from segue.ports.store import Cell, CellKey, Join
 from segue.runtime.draft import Draft
@@ -262,7 +262,7 @@ class Turn:
             draft.cells, draft.due, draft.done = {}, {}, []
             cells = [cell for cell, _ in written.values()]
             for cell, news in written.values():
-                if cell.joins and news is not None:
+                if _feeds(cell) and news is not None:
                     self.view(news.run)  # where a join that it completes is decided
             await self.host.flush()
             result = await self.host.insist(partial(self.host.store.commit, cells, due=due, done=done))
@@ -270,7 +270,7 @@ class Turn:
             self.host.facts.add(
                 (cell.key, (news.fact, news.event, news.raw))
                 for cell, news in written.values()
-                if cell.joins and news is not None and isinstance(news.fact, Fact) and cell.key not in result.lost
+                if _feeds(cell) and news is not None and isinstance(news.fact, Fact) and cell.key not in result.lost
             )
             # Another replica may have ended a run at the same time.
             self.draft.ended = [
@@ -281,9 +281,10 @@ class Turn:
             # What was there before counts no more, here or in a commit whose answer was lost: its joins are asked for.
             again = {join for cell in cells if _recount(*written[cell.key], result.lost) for join in cell.joins}
             again -= result.tallies.keys()
-            tallies = result.tallies
+            tallies = self.host.sizes.hear(result.tallies)
             if again:
-                tallies = tallies | await self.host.insist(partial(self.host.store.tally, list(again)))
+                found = await self.host.insist(partial(self.host.store.tally, list(again)))
+                tallies |= self.host.sizes.hear(found)
             fresh = Counter(join for cell in cells if cell.key not in result.lost for join in cell.joins)
             await self._complete(tallies, fresh, smallest)
         return lost
@@ -358,6 +359,11 @@ class Turn:
             start.done.set()
         for order in asked:
             order.done.set()
+
+
+def _feeds(cell: Cell) -> bool:
+    """Whether a cell counts for a join, and not only for the size of its run."""
+    return bool(cell.joins) and cell.joins[0].node != RUN
 
 
 def _recount(cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:

@@ -179,6 +179,10 @@ class Whole:
         cell = view.run.place(fact)
         if cell in seen.events or cell in self._draft.cells:
             return False
+        limited = self._host.sizes.limited(view.run, fact) if isinstance(fact, Fact) else None
+        if limited is not None:
+            self._turn.effects.choose(view, (limited,))
+            return False
         if isinstance(fact, Fact):
             news = self._turn.effects.decided(view, fact, 0)
         else:
