@@ -10,7 +10,7 @@ import pytest
 from segue.errors import ConfigError, StoreUnavailable
 from segue.ports.objects import ObjectStore, digest
 from segue.testing import ObjectsContract
-from segue.testing.contracts.store import fresh_run
+from segue.testing.contracts.purging import fresh_run
 from segue_files.objects import open_objects
 
 

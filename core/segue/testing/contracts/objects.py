@@ -10,7 +10,7 @@ import anyio
 
 from segue.ports.objects import ObjectStore, digest
 from segue.testing.contracts.expect import LIMIT, closing
-from segue.testing.contracts.store import fresh_run
+from segue.testing.contracts.purging import fresh_run
 
 LARGE = 3_000_000
 
