@@ -50,7 +50,7 @@ async def wired(config: Config, who: str = "segue") -> AsyncIterator[Wiring]:
         values = Values(objects, transport.capabilities.max_bytes - ENVELOPE_ROOM, config.limits)
         tracing = open_tracing(config.trace.endpoint, config.trace.sample, who)
         stack.callback(tracing.close)
-        yield Wiring(transport, catalog, Subjects(config.namespace), values, tracing)
+        yield Wiring(transport, catalog, Subjects(config.namespace), values, tracing, config.retention)
 
 
 @asynccontextmanager

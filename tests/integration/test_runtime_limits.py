@@ -85,9 +85,7 @@ async def test_maps_within_maps_have_one_limit_together(mode: Mode, memory: Conf
 
 
 @each_mode
-async def test_rounds_count_and_are_counted_again_after_a_restart(
-    mode: Mode, memory: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rounds_count(mode: Mode, memory: Config) -> None:
     limits = LimitsConfig(nodes=150)
     status, error = await ended(rounds, 0, limits, memory, mode)
     assert (status, len(CALLED)) == ("failed", 50)

@@ -33,6 +33,7 @@ from segue.runtime.families import Families
 from segue.runtime.lately import Lately
 from segue.runtime.orders import Orders
 from segue.runtime.overdue import DueRows
+from segue.runtime.purge import Purger
 from segue.runtime.reader import Reader
 from segue.runtime.reception import Reception
 from segue.runtime.roles import Role
@@ -113,6 +114,7 @@ class Participant:
         self.families = Families(self)
         self.reception = Reception(self)
         self.overdue = DueRows(self)
+        self.purger = Purger(self)
         self._inbox: list[Input] = []
         self._tasks: TaskGroup | None = None
         self.stopping = False
@@ -134,6 +136,7 @@ class Participant:
                     intake.start_soon(self._receive, channel)
                 intake.start_soon(self.overdue.watch)
                 intake.start_soon(self._tick)
+                intake.start_soon(self.purger.watch)
                 try:
                     yield tasks
                 finally:

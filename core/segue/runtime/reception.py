@@ -27,6 +27,7 @@ from segue.wire.requests import (
     Find,
     Found,
     Hold,
+    Purge,
     Refused,
     Reply,
     Retry,
@@ -74,7 +75,7 @@ class Reception:
             elif isinstance(request, Send | Cancel | Retry | Hold):
                 orders.append(Asked(request, replies, place, self._host.event()))
             else:
-                replies[place] = await self._answer(request)
+                replies[place] = await self.answer(request)
         # Here and not in a turn, because it may have to wait for another participant.
         starts = await self._welcome(starts)
         self._host.put(*starts, *orders)
@@ -82,9 +83,12 @@ class Reception:
             await waiting.wait()
         return requests.encode([reply or Refused("the request was dropped", retry=True) for reply in replies])
 
-    async def _answer(self, request: Find | Ask) -> Reply:
+    async def answer(self, request: Find | Ask | Purge) -> Reply:
+        """Answer what no turn is needed for."""
         store = self._host.store
         try:
+            if isinstance(request, Purge):
+                return await self._host.purger.sweep(request)
             if isinstance(request, Find):
                 key = check_key(request.key)
                 run = (await store.find(request.flow, [key])).get(key, "")

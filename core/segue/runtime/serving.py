@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from segue.config import RetentionConfig
 from segue.errors import DeclarationError
 from segue.model.service import Service
 from segue.plan.projection import COORDINATOR
@@ -32,6 +33,7 @@ class Wiring(NamedTuple):
     subjects: Subjects
     values: Values
     tracing: Tracing = NoTracing()
+    retention: RetentionConfig = RetentionConfig()
 
 
 @asynccontextmanager
@@ -81,5 +83,7 @@ async def service(
 
 
 def _participant(name: str, role: Role, wiring: Wiring, store: StateStore) -> Participant:
-    transport, catalog, subjects, values, tracing = wiring
-    return Participant(name, role, transport, store, catalog, subjects, tracing, values)
+    transport, catalog, subjects, values, tracing, retention = wiring
+    host = Participant(name, role, transport, store, catalog, subjects, tracing, values)
+    host.purger.keep = retention.state
+    return host

@@ -86,7 +86,32 @@ class Hold(msgspec.Struct, frozen=True, tag="hold"):
     paused: bool
 
 
-Request = Start | Find | Ask | Send | Cancel | Retry | Hold
+class Purge(msgspec.Struct, frozen=True, omit_defaults=True, tag="purge"):
+    """Forget runs that ended more than `before` seconds ago, some at a time.
+
+    `dry` only counts. `after` is what the reply to the request before said: where to go on.
+    """
+
+    before: float
+    flow: str = ""
+    dry: bool = False
+    after: str = ""
+
+
+Request = Start | Find | Ask | Send | Cancel | Retry | Hold | Purge
+
+
+class Purged(msgspec.Struct, frozen=True, omit_defaults=True, tag="purged"):
+    """What came of the runs that were looked at: `runs` are over, and forgotten unless only counted, with their rows.
+
+    `open`: old, but not over for so long. `unsure`: nobody could say. `after`: there are more; ask again with it.
+    """
+
+    runs: int
+    rows: int = 0
+    open: int = 0
+    unsure: int = 0
+    after: str = ""
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True, tag="accepted"):
@@ -129,7 +154,7 @@ class Refused(msgspec.Struct, frozen=True, omit_defaults=True, tag="refused"):
     retry: bool = False
 
 
-Reply = Accepted | Found | Answer | Done | Refused
+Reply = Accepted | Found | Answer | Done | Refused | Purged
 
 _requests = msgspec.json.Decoder(list[Request])
 _replies = msgspec.json.Decoder(list[Reply])

@@ -1,4 +1,4 @@
-"""Obligations of every state store about runs that are over: found by age, purged piece by piece, gone without a trace."""
+"""Obligations of every state store about runs that are over: found by age, and purged without a trace."""
 
 from __future__ import annotations
 
