@@ -46,6 +46,11 @@ def some(table: Table, limit: int, **place: Any) -> Delete:
     return delete(table).where(*mine, tuple_(*rest).in_(select(*rest).where(*mine, *spared).limit(limit)))
 
 
+def bound(part: int, name: Any) -> Delete:
+    """Delete the key of a run."""
+    return delete(key).where(key.c.part == part, key.c.run == name)
+
+
 def purge(link: Link, part: int, purges: Sequence[Any]) -> list[int]:
     """Delete rows of runs, within a transaction; how many of each."""
     found = []
@@ -56,8 +61,8 @@ def purge(link: Link, part: int, purges: Sequence[Any]) -> list[int]:
             if count < limit:
                 count += link.core.execute(some(table, limit - count, **place)).rowcount
         if count < limit:
-            for table in (cell, key):
-                link.core.execute(delete(table).where(table.c.part == part, table.c.run == place["run"]))
+            link.core.execute(delete(cell).where(cell.c.part == part, cell.c.run == place["run"]))
+            link.core.execute(bound(part, place["run"]))
         found.append(count)
     return found
 
