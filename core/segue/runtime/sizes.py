@@ -45,7 +45,7 @@ class Sizes:
         """Take the counts of runs out of what a commit found; the rest are joins."""
         rest = {}
         for join, count in tallies.items():
-            if join == counter(join.run):
+            if join.node == RUN:
                 self._set(join.run, count)
             else:
                 rest[join] = count
