@@ -26,7 +26,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 class Plugin(msgspec.Struct, frozen=True):
-    """A line of `segue plugins`: what it serves, by kind (transport, store, journal, objects, broker), and who brings it."""
+    """A line of `segue plugins`: what it serves, by kind (transport, store, objects ...), and who brings it."""
 
     plugin: str
     distribution: str
