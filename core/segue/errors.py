@@ -123,6 +123,12 @@ class StoreUnavailable(StoreError, ConnectionError):
     retryable = True
 
 
+class ObjectLost(StoreError):
+    """A large value is not in the object store, or not as it was put there; it may come back, as after a restore."""
+
+    retryable = True
+
+
 class NotAccepted(SegueError):
     """The home of a run refused a start, or what was asked of the run; nothing was changed."""
 

@@ -17,6 +17,7 @@ import pluggy
 
 from segue.errors import PluginError
 from segue.ports.journal import Journal
+from segue.ports.objects import ObjectStore
 from segue.ports.store import StateStore
 from segue.ports.transport import Transport
 from segue.wire.rights import Rights
@@ -35,6 +36,7 @@ RunBroker = Callable[[Path, str], AbstractAsyncContextManager[str]]
 Upgrade = Callable[[str], tuple[int, int]]
 OpenJournal = Callable[[str], Awaitable[Journal]]
 Permits = Callable[[Iterable[Rights], str, str], str]
+OpenObjects = Callable[[str, str], Awaitable[ObjectStore]]
 
 
 class Adapters:
@@ -47,6 +49,7 @@ class Adapters:
         self.stores: dict[str, OpenStore] = {}
         self.journals: dict[str, OpenJournal] = {}
         self.permits: dict[str, Permits] = {}
+        self.object_stores: dict[str, OpenObjects] = {}
 
     def transport(self, scheme: str, opener: OpenTransport) -> None:
         """Register `opener(url, namespace)` for `scheme://` transports."""
@@ -75,6 +78,13 @@ class Adapters:
     def journal(self, scheme: str, opener: OpenJournal) -> None:
         """Register `opener(url)` for `scheme://` journals."""
         self.journals[scheme] = opener
+
+    def objects(self, scheme: str, opener: OpenObjects) -> None:
+        """Register `opener(url, namespace)` for `scheme://` object stores, which keep values that are too large.
+
+        Where a transport of the same scheme is used, it is the object store unless another one is configured.
+        """
+        self.object_stores[scheme] = opener
 
 
 class Hooks:
@@ -142,6 +152,30 @@ async def open_journal(url: str) -> Journal:
         StoreUnavailable: The journal cannot be reached.
     """
     return await _pick(adapters().journals, url, "journal")(url)
+
+
+async def open_objects(url: str, transport: str, namespace: str) -> ObjectStore | None:
+    """Open the object store of a URL; of none that of the transport, if that brings one.
+
+    Args:
+        url: The object store, "" for the transport's own, or `none`.
+        transport: URL of the transport.
+        namespace: The namespace.
+
+    Raises:
+        PluginError: The URL is malformed or nobody serves its scheme.
+        StoreUnavailable: The store cannot be reached.
+        TransportUnavailable: The broker cannot be reached.
+    """
+    known = adapters().object_stores
+    if url == "none":
+        return None
+    if not url:
+        found = _SCHEME.match(transport)
+        if found is None or found[1].lower() not in known:
+            return None
+        url = transport
+    return await _pick(known, url, "object store")(url, namespace)
 
 
 def _pick(openers: dict[str, T], url: str, what: str) -> T:

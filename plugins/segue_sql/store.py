@@ -18,6 +18,7 @@ from segue_sql.database import connect_to
 from segue_sql.lane import Lane
 from segue_sql.link import Link, Row, Take
 from segue_sql.migrations import migrate
+from segue_sql.purge import Purge, purge, walk
 from segue_sql.statements import StoreStatements
 
 
@@ -26,7 +27,7 @@ class _Bind(NamedTuple):
     runs: Sequence[tuple[str, str]]
 
 
-_Write = Commit | _Bind | Take
+_Write = Commit | _Bind | Purge | Take
 
 
 async def open_store(url: str, part: str) -> SqlStore:
@@ -112,6 +113,15 @@ class SqlStore:
         claimed: list[Due] = await self._lane.write(take)
         return claimed
 
+    async def runs(self, after: str, before: str, limit: int) -> list[str]:
+        """Runs between two ids, the oldest first."""
+        return await self._lane.read(lambda link: walk(link, self._sql.part, after, before, limit))
+
+    async def purge(self, run: str, limit: int) -> int:
+        """Delete up to `limit` rows of a run, those that say that it began and ended last."""
+        deleted: int = await self._lane.write(Purge(run, limit))
+        return deleted
+
     async def aclose(self) -> None:
         """Disconnect, when all calls are through."""
         await self._lane.aclose()
@@ -140,7 +150,7 @@ class SqlStore:
         for i, write in enumerate(writes):
             kinds[type(write)].append(i)
         answers: list[Any] = [None] * len(writes)
-        for kind, apply in ((Commit, self._commit), (_Bind, self._bind), (Take, self._claim)):
+        for kind, apply in ((Commit, self._commit), (_Bind, self._bind), (Purge, self._purge), (Take, self._claim)):
             places = kinds[kind]
             if places:
                 for i, answer in zip(places, apply(link, [writes[i] for i in places]), strict=True):
@@ -176,6 +186,9 @@ class SqlStore:
         link.execute(self._sql.bind, [(*key, link.run(wanted[key])) for key in keys])
         bound = self._find(link, keys)
         return [{key: bound[bind.flow, key] for key, _ in bind.runs} for bind in binds]
+
+    def _purge(self, link: Link, purges: Sequence[Any]) -> list[int]:
+        return purge(link, self._sql.part, purges)
 
     def _claim(self, link: Link, takes: Sequence[Any]) -> list[list[Due]]:
         return [link.claim(self._sql, take) for take in takes]

@@ -145,3 +145,15 @@ def test_mistakes_are_told(folder: Folder, mode: str) -> None:
     assert error("pause") == (2, "UsageError")
     done = folder.run("retry", key)
     assert (done.code, done.out.splitlines()[0]) == (1, "nothing changed: the run has not ended")
+
+
+def test_purge_counts_what_is_old_and_refuses_what_is_young(folder: Folder, dev: None) -> None:
+    start(folder, "support", "young", "a")
+    found = {line["where"]: line for line in folder.json("purge", "--before", "60d", "--dry-run")}
+    assert set(found) == {"coordinator", "front", "back", "journal"}
+    assert all(line["runs"] == line["rows"] == 0 and not line["error"] for line in found.values())
+    refused = folder.run("purge", "--before", "1d")
+    assert refused.code == 1
+    assert "keeps runs for 30 d after their end (retention.state)" in refused.out
+    assert "the journal keeps runs for 30 d after their end (retention.journal)" in refused.out
+    assert folder.run("purge", "--before", "soon").code == 2

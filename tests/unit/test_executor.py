@@ -18,6 +18,7 @@ from segue.plan.names import ENTRY, EXIT, RUN
 from segue.ports.tracing import NoTracing
 from segue.runtime.executor import BASES, Current, Executor
 from segue.runtime.participant import Participant
+from segue.runtime.values import Values
 from segue.runtime.work import Job, Returned, RunRef
 from segue.wire.envelope import Retrying
 
@@ -37,7 +38,7 @@ class Host:
     """As much of a participant as the executor knows."""
 
     name = "payments"
-    max_event = 1000
+    values = Values(None, 1000)
 
     def __init__(self) -> None:
         self.tracing = NoTracing()

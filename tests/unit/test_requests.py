@@ -16,6 +16,8 @@ from segue.wire.requests import (
     Find,
     Found,
     Hold,
+    Purge,
+    Purged,
     Refused,
     Reply,
     Request,
@@ -43,6 +45,10 @@ REQUESTS: list[Request] = [
     Retry(RUN, ("charge", "ship")),
     Hold(RUN, True),
     Hold(RUN, False),
+    Start("pay", RUN, dataref="sha256:" + "0" * 64),
+    Send(RUN, "approval", dataref="sha256:" + "0" * 64),
+    Purge(86400.0),
+    Purge(0.5, "pay", True, RUN),
 ]
 REPLIES: list[Reply] = [
     Accepted(RUN, "orchestrated"),
@@ -54,6 +60,8 @@ REPLIES: list[Reply] = [
     Done(False, "it is held already"),
     Refused("no such run"),
     Refused("busy", "try again", True),
+    Purged(0),
+    Purged(3, 40, 2, 1, RUN),
 ]
 
 

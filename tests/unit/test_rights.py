@@ -97,15 +97,25 @@ def test_who_does_what(known: dict[str, Rights]) -> None:
     assert not known["idle"].publish
 
 
+def _questions(asker: str) -> tuple[str, ...]:
+    names = sorted({COORDINATOR, "shop", "payments", "people", "idle"} - {asker})
+    return tuple(f"acme.ask.{name}" for name in names)
+
+
+def test_who_carries_large_values(known: dict[str, Rights]) -> None:
+    assert {name for name, one in known.items() if not one.carries} == {OBSERVER, DEPLOYER}
+    assert {name for name, one in known.items() if one.forgets} == {"shop", "people", COORDINATOR}
+
+
 def test_who_asks_whom(known: dict[str, Rights]) -> None:
     homes = ("acme.to.coordinator", "acme.to.people", "acme.to.shop")
     assert {name: one.ask for name, one in known.items()} == {
-        # A home asks the coordinator for keys; who begins a subflow gives orders to its home.
-        "shop": ("acme.ask.coordinator", "acme.to.coordinator", "acme.to.people"),
-        "people": ("acme.ask.coordinator",),
-        "payments": (),
-        "idle": (),
-        COORDINATOR: (*homes, "acme.ask.people", "acme.ask.shop"),
+        # Everybody may ask what changes nothing; who begins a subflow gives orders to its home.
+        "shop": (*_questions("shop"), "acme.to.coordinator", "acme.to.people"),
+        "people": _questions("people"),
+        "payments": _questions("payments"),
+        "idle": _questions("idle"),
+        COORDINATOR: (*homes, *_questions(COORDINATOR)),
         SCHEDULER: homes,
         CLIENT: homes,
         OBSERVER: (),

@@ -9,7 +9,7 @@ from itertools import count
 
 from anyio.lowlevel import checkpoint
 
-from segue.ports.store import Cell, CellKey, Committed, Due, DueKey, Join
+from segue.ports.store import LAST, Cell, CellKey, Committed, Due, DueKey, Join
 from segue_memory.shared import parse, shared
 
 Written = tuple[float, int, Due]
@@ -109,6 +109,25 @@ class MemoryStore:
         for due in claimed:
             part.write(due)
         return claimed
+
+    async def runs(self, after: str, before: str, limit: int) -> list[str]:
+        """Runs between two ids, the oldest first."""
+        return sorted(run for run, cells in self._part.cells.items() if cells and after < run < before)[:limit]
+
+    async def purge(self, run: str, limit: int) -> int:
+        """Delete up to `limit` rows of a run, those that say that it began and ended last."""
+        await checkpoint()
+        part, cells = self._part, self._part.cells.get(run, {})
+        some = [key for key in cells if key.node not in LAST][:limit]
+        for key in some:
+            del cells[key]
+        if len(some) == limit:
+            return limit
+        part.cells.pop(run, None)
+        part.tallies = {join: count for join, count in part.tallies.items() if join.run != run}
+        part.due = {key: row for key, row in part.due.items() if key.run != run}
+        part.bound = {key: bound for key, bound in part.bound.items() if bound != run}
+        return len(some)
 
     async def aclose(self) -> None:
         """Nothing to close; the rows stay."""

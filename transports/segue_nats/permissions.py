@@ -13,7 +13,7 @@ import msgspec
 
 from segue.wire.rights import Rights
 
-STREAMS = ("events", "commands", "dead", "registry", "advisories")
+STREAMS = ("events", "commands", "dead", "registry", "advisories", "objects")
 _HEAD = """\
 # NATS users of namespace {namespace}: one for each participant, with what it needs and nothing else.
 #
@@ -63,6 +63,10 @@ def _publish(rights: Rights, namespace: str) -> list[str]:
         f"$JS.API.CONSUMER.CREATE.{registry}.*.{namespace}.reg.>",
         f"$JS.API.CONSUMER.DELETE.{registry}.*",
     ]
+    if rights.carries:
+        found += [f"{namespace}.obj.>", f"$JS.API.STREAM.MSG.GET.{namespace}-objects"]
+    if rights.forgets:
+        found.append(f"$JS.API.STREAM.PURGE.{namespace}-objects")
     if rights.answer:
         found.append("_INBOX.>")
     for channel, group in rights.consume:

@@ -4,6 +4,7 @@
     <ns>-commands    <ns>.do.>            a work queue: gone when done
     <ns>-dead        <ns>.dead.>          what groups discarded, kept for 30 days
     <ns>-registry    <ns>.reg.>           the last message of each subject
+    <ns>-objects     <ns>.obj.>           large values, until their run is purged
     <ns>-advisories                       the broker's notes on messages that it gave up to deliver
 
 Streams that exist are left as they are, for they may have been tuned, unless the URL asks for something else. What is
@@ -57,6 +58,7 @@ class Topology:
             raise ConfigError(f"namespace {namespace!r} is not allowed", "use letters, digits, _ and -")
         self.namespace = namespace
         self.registry = f"{namespace}-registry"
+        self.objects = f"{namespace}-objects"
         self._connection = connection
         self._options = options
         self._groups: dict[tuple[Channel, str], Group] = {}
@@ -72,6 +74,22 @@ class Topology:
     def registry_subject(self, key: str) -> str:
         """Where a registry key lives; `>` for all of them."""
         return f"{self.namespace}.reg.{key}"
+
+    def object_subject(self, name: str) -> str:
+        """Where a part of an object lives; `<run>.>` for all of a run."""
+        return f"{self.namespace}.obj.{name}"
+
+    async def ensure_objects(self) -> None:
+        """Create the stream of large values if it is missing.
+
+        Raises:
+            TransportError: A stream of that name exists and is something else.
+        """
+        await self._ensure(
+            self._stream(
+                self.objects, [self.object_subject(">")], max_msgs_per_subject=1, discard="old", deny_delete=False
+            )
+        )
 
     async def ensure(self) -> None:
         """Create the streams that are missing, and set what the URL asks for.

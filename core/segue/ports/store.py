@@ -13,6 +13,11 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from segue.plan.names import ENTRY, EXIT, RUN
+
+LAST = (ENTRY, EXIT, RUN)
+"""Nodes whose cells are deleted last: they say that a run began and ended."""
+
 
 class CellKind(IntEnum):
     """What a cell says; part of its key, so that the kinds never collide.
@@ -151,6 +156,18 @@ class StateStore(Protocol):
         """Take up to `limit` rows with `at <= now`, oldest first, setting their `at` to `now + lease` and their owner.
 
         Concurrent claims take different rows.
+        """
+        ...
+
+    async def runs(self, after: str, before: str, limit: int) -> list[str]:
+        """Up to `limit` runs that have cells here and whose ids lie between two others, by id, so the oldest first."""
+        ...
+
+    async def purge(self, run: str, limit: int) -> int:
+        """Delete up to `limit` rows of a run: cells, those of the nodes `LAST` last, tallies, due rows, its key.
+
+        Returns:
+            How many; fewer than `limit`: nothing is left of the run.
         """
         ...
 

@@ -12,13 +12,12 @@ from typing import Any
 import anyio
 import msgspec
 
-from segue.errors import InvalidInput, NotAccepted, PayloadTooLarge, TransportUnavailable
+from segue.errors import InvalidInput, NotAccepted, TransportUnavailable
 from segue.plan.graph import Plan
 from segue.runtime.ends import Ends
 from segue.runtime.ids import check_key, new_run_id
 from segue.runtime.input import signal_slot, signal_value
 from segue.runtime.locate import Located, Locator, ask
-from segue.runtime.participant import ENVELOPE_ROOM
 from segue.runtime.serving import Wiring
 from segue.runtime.starter import ATTEMPT, TIMEOUT
 from segue.wire.requests import Cancel, Done, Hold, Refused, Request, Retry, Send
@@ -42,16 +41,14 @@ class Actions:
 
         Raises:
             InvalidInput: The flow waits for no such signal, or the value does not fit.
-            PayloadTooLarge: The value is larger than a message may be.
+            PayloadTooLarge: The value is larger than values may be.
         """
         encoded = msgspec.json.encode(signal_value(run.plan, signal.name, value))
-        limit = self._wiring.transport.capabilities.max_bytes - ENVELOPE_ROOM
-        if len(encoded) > limit:
-            raise PayloadTooLarge(
-                f"the value of signal {signal.name!r} has {len(encoded):,} bytes; the transport takes {limit:,}"
-            )
+        values = self._wiring.values
         slot = check_key(signal_slot(run.plan, signal.name, match, signal.slot))
-        return await self._do(run, Send(run.run, signal.name, msgspec.Raw(encoded), slot, signal.id or new_run_id()))
+        send = Send(run.run, signal.name, slot=slot, id=signal.id or new_run_id())
+        send = await values.enclose(send, encoded, f"the value of signal {signal.name!r}")
+        return await self._do(run, send)
 
     async def cancel(self, run: Located) -> Done:
         """Stop a run and undo what it did."""

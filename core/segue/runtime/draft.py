@@ -11,6 +11,7 @@ from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
 from segue.runtime.backoff import failed
 from segue.runtime.outbox import Outbox
 from segue.runtime.overdue import PARK_AFTER
+from segue.runtime.sizes import counter
 from segue.runtime.work import Job, Mark, News, RunRef, Ticket, said_again, undoing
 from segue.wire import envelope
 
@@ -68,6 +69,8 @@ class Draft:
         if isinstance(fact, Fact):
             counted = joins(run.plan, fact.key, self._host.role.mine(run.plan, run.mode))
             fed = tuple([Join(run.id, key.node, key.tag, fact.revision) for key in counted])
+            if fact.key.tag:
+                fed = (*fed, counter(run.id))
         self.cells[news.cell] = Cell(news.cell, news.raw, fed, run.noticed if plain else None), news
 
     def mark(self, cell: CellKey, value: bytes | None = None) -> None:

@@ -23,7 +23,6 @@ from segue.plan.graph import EXIT
 from segue.ports.store import CellKey, Join
 from segue.runtime.view import View
 from segue.runtime.work import Job, News, fitting, make_event, mark
-from segue.wire import envelope
 
 if TYPE_CHECKING:
     from segue.runtime.turn import Turn
@@ -49,7 +48,10 @@ class Effects:
                     return self._invoke(view, effect, redrive)
             case Record(Fact() as fact):
                 if not self._elsewhere(view, fact.key, fact.revision):
-                    return self.decided(view, fact, redrive)
+                    limited = self._host.sizes.limited(view.run, fact)
+                    if limited is None:
+                        return self.decided(view, fact, redrive)
+                    self.choose(view, (limited,))
             case Await(key):
                 self._await(view, key)
             case Repeat(key, revision):
@@ -72,12 +74,11 @@ class Effects:
 
     def news(self, view: View, fact: AnyFact) -> News:
         """A fact that is decided here, with its event."""
-        event = make_event(view.run, fact, self._host.source, self._draft.now)
-        raw = envelope.encode(event)
-        if len(raw) > self._host.max_event and isinstance(fact, Fact):
-            fact = fitting(fact, len(raw))
-            event = make_event(view.run, fact, self._host.source, self._draft.now)
-            raw = envelope.encode(event)
+        values = self._host.values
+        event, raw = values.encode(make_event(view.run, fact, self._host.source, self._draft.now))
+        if len(raw) > values.max_event and isinstance(fact, Fact):
+            fact = fitting(fact, values.too_large(f"the value of {fact.key.node}", len(raw)).message)
+            event, raw = values.encode(make_event(view.run, fact, self._host.source, self._draft.now))
         tickets = view.tickets(fact.key) if isinstance(fact, Fact) else ()
         return News(view.run, fact, event, raw, tickets)
 
@@ -153,9 +154,7 @@ class Effects:
         known = view.known.get(key)
         if known is None or mark(view.run.cell(key, revision), redrive) in self._host.seen:
             return None
-        news = self._turn.news(view.run, *known, view.tickets(key))
-        if news is None:
-            return None
+        news = News(view.run, Fact(key, view.outcomes[key], revision), *known, view.tickets(key))
         news.recorded, news.redrive = True, redrive
         if key.node in self._host.role.emits(view.run.plan, view.run.mode):
             self._draft.publish(news)

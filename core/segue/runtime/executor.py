@@ -191,10 +191,8 @@ class Executor:
         left = _left(code, job, self._host.now().timestamp())
         value = await self._timed(code, code.decode_args(job.args), left)
         data = code.encode_result(value)
-        if len(data) > self._host.max_event:
-            raise PayloadTooLarge(
-                f"{code.name} returned {len(data):,} bytes; the transport takes {self._host.max_event:,}"
-            )
+        if len(data) > self._host.values.largest:
+            raise self._host.values.too_large(f"what {code.name} returned", len(data))
         return data
 
     async def _timed(self, code: Code, args: dict[str, Any], left: float) -> Any:

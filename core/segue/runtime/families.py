@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from segue.errors import SegueError, UnknownFlow
+from segue.errors import PayloadTooLarge, SegueError, UnknownFlow
 from segue.machine.facts import Cause, Fact, Failure, Key, Outcome, Reason, Undone
 from segue.plan.graph import ENTRY
 from segue.plan.projection import holder
@@ -70,10 +70,12 @@ class Families:
                 run.id, run.plan.flow, job.key.node, run.plan.hash, run.mode, job.key.tag, job.revision, run.key, depth
             )
             child = child_run_id(run.id, job.key.node, job.key.tag, job.revision)
-            start = Start(node.step, child, msgspec.Raw(msgspec.json.encode(job.args)), parent=place)
+            start = Start(node.step, child, parent=place)
+            body = msgspec.json.encode(job.args)
+            start = await host.values.enclose(start, body, f"the input of {node.step}")
             reply = await self._ask(node.step, start)
-        except UnknownFlow as error:
-            return _failed(job, began, "UnknownFlow", error.message)
+        except (UnknownFlow, PayloadTooLarge) as error:
+            return _failed(job, began, type(error).__name__, error.message)
         except SegueError as error:
             log.warning("%s: starting %s for run %s: %s", host.name, node.step, run.id, error.message)
             return None
@@ -123,25 +125,25 @@ class Families:
             return
         entries = await self._host.insist(partial(self._host.store.load, [*ended, *undone]))
         for cell, end in ended.items():
-            self.tell(turn, envelope.decode(entries[cell]), end)
+            await self.tell(turn, envelope.decode(entries[cell]), end)
         for cell, redrive in undone.items():
             entry = envelope.decode(entries[cell])
             parent = envelope.decode_parent(entry)
             if parent is not None:
                 self._say(turn, parent, entry.run, Undone(Key(parent.node, parent.tag), parent.revision), redrive)
 
-    def tell(self, turn: Turn, entry: Event, end: Event) -> None:
+    async def tell(self, turn: Turn, entry: Event, end: Event) -> None:
         """Publish what came of a parent's node, if a run is a subflow."""
         parent = envelope.decode_parent(entry)
         if parent is None:
             return
-        outcome = _outcome(parent, entry.flow, envelope.decode_ended(end))
+        outcome = _outcome(parent, entry.flow, envelope.decode_ended(await self._host.opened(end)))
         self._say(turn, parent, end.run, Fact(Key(parent.node, parent.tag), outcome, parent.revision), end.redrive)
 
     def _say(self, turn: Turn, parent: Parent, child: str, fact: Fact | Undone, redrive: int) -> None:
         said, of = say(fact), Origin(parent.run, parent.plan, parent.flow, parent.key)
         event = announced(of, said, f"{self._host.source}/{child}", turn.draft.now, said.id(parent.run))
-        _, raw = said_again(event, envelope.encode(event), redrive)
+        _, raw = said_again(*self._host.values.encode(event), redrive)
         turn.draft.outbox.event(parent.mode, parent.flow, parent.node, event.kind, raw)
 
     async def _parent_of(self, run: RunRef) -> Parent | None:

@@ -12,6 +12,8 @@ from segue.plan.graph import ENTRY
 from segue.ports.store import CellKey, CellKind, Join
 from segue.runtime.view import View
 from segue.runtime.work import News
+from segue.wire import envelope
+from segue.wire.said import fact_of
 
 if TYPE_CHECKING:
     from segue.runtime.turn import Turn
@@ -96,7 +98,10 @@ class Loader:
             elif key.kind == CellKind.NOTICED:
                 asked[key].noticed = True
             else:
-                asked[key].learn(raw)
+                event = envelope.decode(raw)
+                fact = fact_of(await self._host.opened(event))
+                if isinstance(fact, Fact):
+                    asked[key].take(fact, event, raw)
         for key, view in asked.items():
             if key.kind == CellKind.NOTICED and view.noticed is None:
                 view.noticed = False

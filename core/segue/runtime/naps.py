@@ -56,7 +56,7 @@ class Naps:
             kept = await self._host.insist(partial(self._host.store.load, list(listening)))
             for cell, raw in kept.items():
                 run, nap = listening[cell]
-                await self._look(self._turn.view(run), nap.key, nap.revision, signal=_signal(raw))
+                await self._look(self._turn.view(run), nap.key, nap.revision, signal=await self._signal(raw))
 
     async def signalled(self, news: News) -> None:
         """A signal has been recorded: who waits for it?"""
@@ -102,8 +102,7 @@ class Naps:
                 self._turn.later.append(item)
         return effect
 
-
-def _signal(raw: bytes) -> Signal:
-    fact = fact_of(envelope.decode(raw))
-    assert isinstance(fact, Signal)
-    return fact
+    async def _signal(self, raw: bytes) -> Signal:
+        fact = fact_of(await self._host.opened(envelope.decode(raw)))
+        assert isinstance(fact, Signal)
+        return fact

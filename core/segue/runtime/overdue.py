@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from segue.errors import InvalidInput, SegueError, TransportUnavailable
+from segue.errors import InvalidInput, ObjectLost, SegueError, TransportUnavailable
 from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.plan.projection import COORDINATOR, Mode
 from segue.ports.store import CellKey, CellKind, Due
@@ -103,7 +103,7 @@ class DueRows:
             call = msgspec.structs.replace(call, type=RETRY)
         if job.born:
             call = msgspec.structs.replace(call, time=datetime.fromtimestamp(job.born, UTC))
-        return Due(job.row, at, job.attempt, envelope.encode(call), self._host.replica)
+        return Due(job.row, at, job.attempt, self._host.values.encode(call)[1], self._host.replica)
 
     def expect(self, at: float) -> None:
         """A row will be due at `at`."""
@@ -130,6 +130,8 @@ class DueRows:
         rows = [self.row(job, now) for job in self._host.running.values() if job.due]
         try:
             if rows:
+                if self._host.values.pending:
+                    await self._host.values.flush()
                 await self._host.store.commit(due=rows)
         except SegueError as error:
             log.warning("due rows: %s", error.message)
@@ -143,13 +145,13 @@ class DueRows:
             if row.key.node == EXIT:
                 continue
             try:
-                call = envelope.decode_call(row.body)
+                call = await self._host.opened(envelope.decode_call(row.body))
                 run = await self._host.reader.run_of(call, call.mode)
                 if run.plan.index.nodes[call.node].kind not in ("step", "flow"):
                     await turn.naps.fired(row, run, call)
                     continue
                 job = self._host.reader.job(call, run)
-            except TransportUnavailable as error:
+            except (ObjectLost, TransportUnavailable) as error:
                 log.warning("due row of run %s: %s; it comes again", row.key.run, error.message)
                 continue
             except (InvalidInput, LookupError) as error:
@@ -209,7 +211,7 @@ class DueRows:
             except LookupError as error:
                 log.error("run %s: %s", row.key.run, error)
                 continue
-            item = turn.news(run, event, raw)
+            item = await turn.news(run, event, raw)
             if item is not None:
                 item.recorded, item.redrive = True, attempt
                 turn.draft.publish(item)

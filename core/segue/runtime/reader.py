@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from segue.errors import InvalidInput, TransportUnavailable
+from segue.errors import InvalidInput, ObjectLost, TransportUnavailable
 from segue.machine.facts import Fact, Key
 from segue.plan.graph import Node
 from segue.ports.tracing import Place
@@ -67,11 +67,11 @@ class Reader:
         for raw in parts:
             try:
                 if commands:
-                    call = envelope.decode_call(raw)
+                    call = await self._host.opened(envelope.decode_call(raw))
                     jobs.append(self.job(call, await self.run_of(call, call.mode), (ticket,)))
                 elif (item := await self._event(turn, bytes(raw), ticket)) is not None:
                     news.append(item)
-            except (InvalidInput, LookupError, TransportUnavailable) as error:
+            except (InvalidInput, LookupError, ObjectLost, TransportUnavailable) as error:
                 trouble = error
         return trouble
 
@@ -97,7 +97,7 @@ class Reader:
                 elif not parked:
                     turn.draft.job(job)
                 continue
-            item = turn.news(job.run, envelope.decode(raw), raw, job.tickets)
+            item = await turn.news(job.run, envelope.decode(raw), raw, job.tickets)
             if item is not None:
                 item.recorded, item.redrive = True, job.redrive
                 turn.draft.publish(item)
@@ -145,7 +145,7 @@ class Reader:
         subject = ticket.delivery.subject
         run = await self.run_of(event, self._host.subjects.mode(subject))
         check_place(self._host.subjects, run.plan, event, subject)
-        fact = fact_of(event)
+        fact = fact_of(await self._host.opened(event))
         if fact is None or (isinstance(fact, Fact) and fact.key.node not in run.plan.index.nodes):
             return None
         news = News(run, fact, event, raw, (ticket,))

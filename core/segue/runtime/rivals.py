@@ -62,7 +62,7 @@ class Rivals:
             return False
         return len(sources) < 2 or Join(job.run.id, *job.key, job.revision) not in self._turn.complete
 
-    def found(self, written: Written, result: Committed) -> None:
+    async def found(self, written: Written, result: Committed) -> None:
         """A commit is through: what others had recorded is not said here, and counts instead."""
         for key, (cell, news) in written.items():
             if news is None:
@@ -78,12 +78,12 @@ class Rivals:
             if key in result.lost and not news.event.attempt and not recount(cell, news, result.lost):
                 self._ceded.add(key)
             if result.lost.get(key, news.raw) != news.raw and news.decided:
-                self._lost(news, result.lost[key])
+                await self._lost(news, result.lost[key])
 
-    def _lost(self, news: News, raw: bytes) -> None:
+    async def _lost(self, news: News, raw: bytes) -> None:
         """A decision that somebody else has recorded; one of them may have died before it said so."""
         self._draft.take_back(news)
-        found = self._turn.news(news.run, envelope.decode(raw), raw)
+        found = await self._turn.news(news.run, envelope.decode(raw), raw)
         if found is None:
             return
         found.recorded, found.redrive = True, news.redrive

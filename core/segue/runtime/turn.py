@@ -26,12 +26,12 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from segue.errors import OutcomeConflict, SegueError
+from segue.errors import InvalidInput, OutcomeConflict
 from segue.machine.facts import Await, Choose, Fact, Key, Signal
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, size, slots
-from segue.plan.graph import ENTRY
+from segue.plan.graph import ENTRY, RUN
 from segue.plan.names import opening
-from segue.ports.store import CellKey, Join
+from segue.ports.store import Cell, CellKey, Join
 from segue.runtime import backoff
 from segue.runtime.draft import Draft
 from segue.runtime.effects import Effects
@@ -108,7 +108,7 @@ class Turn:
         finished = [item for item in batch if isinstance(item, Returned)]
         asked = [item for item in batch if isinstance(item, Asked)]
         proposed = await host.reception.accept(self, starts) if starts else []
-        proposed += self._results(finished)
+        proposed += await self._results(finished)
         news = await self._record(proposed)
         news += await host.reader.read(self, [item for item in batch if isinstance(item, Arrived)])
         news += await host.overdue.read(self, [item.due for item in batch if isinstance(item, Overdue)])
@@ -121,6 +121,7 @@ class Turn:
         if self.draft.ended or self.draft.undone:
             await host.families.over(self)
         messages = self.draft.outbox.messages()
+        await host.flush()
         if messages:
             await host.insist(partial(host.transport.publish, messages))
         self._published(finished, starts, asked)
@@ -156,15 +157,14 @@ class Turn:
             self.draft.park(job, self.draft.now.timestamp() + LEASE)
         return bool(jobs)
 
-    def _results(self, finished: Iterable[Returned]) -> list[News]:
+    async def _results(self, finished: Iterable[Returned]) -> list[News]:
         """What finished calls propose to record; a failed attempt that another one follows gets a due row instead."""
         found = []
         for item in finished:
             job = item.job
             self.host.running.pop(job.cell, None)
-            event = result_event(item, self.host.source, self.draft.now)
+            event, raw = self.host.values.encode(result_event(item, self.host.source, self.draft.now))
             if item.retry_at or item.kind == "compensation.failed":
-                raw = envelope.encode(event)
                 self.draft.outbox.event(job.run.mode, event.flow, event.node, event.kind, raw)
                 if item.kind != ATTEMPT_FAILED:
                     job.attempt = 0
@@ -172,7 +172,7 @@ class Turn:
                 continue
             if job.due:
                 self.draft.after.append(job.row)
-            result = self.news(job.run, event, envelope.encode(event), job.tickets)
+            result = await self.news(job.run, event, raw, job.tickets)
             if result is not None:
                 found.append(result)
         return found
@@ -215,7 +215,7 @@ class Turn:
                 return None
             run = run._replace(plan=plan)
             self.views.pop(run.id, None)
-        return self.news(run, event, raw)
+        return await self.news(run, event, raw)
 
     async def _derive(self, news: list[News]) -> None:
         """Hear facts and what follows from them, one edge a round, until nothing new is decided."""
@@ -270,7 +270,7 @@ class Turn:
         # Stops may be chosen, and whoever looks at the whole run then knows what is recorded only.
         kept = run.plan.index.fed(view.mine) if any(isinstance(effect, Choose) for effect in effects) else {}
         for item, fact in zip(items, facts, strict=True):
-            needed = fact.key.node in view.mine or kept.get(fact.key.node) or _needed_later(run, fact.key, view.mine)
+            needed = fact.key.node in view.mine or kept.get(fact.key.node) or view.needs_later(fact.key)
             if not item.recorded and needed:
                 self.draft.keep(item)
         redrive = max(item.redrive for item in items)
@@ -293,26 +293,28 @@ class Turn:
             draft.cells, draft.due, draft.done = {}, {}, []
             cells = [cell for cell, _ in written.values()]
             for cell, news in written.values():
-                if cell.joins and news is not None:
+                if _feeds(cell) and news is not None:
                     self.view(news.run)  # where a join that it completes is decided
+            await self.host.flush()
             result = await self.host.insist(partial(self.host.store.commit, cells, due=due, done=done))
             lost |= result.lost
             self.host.facts.add(
                 (cell.key, (news.fact, news.event, news.raw))
                 for cell, news in written.values()
-                if cell.joins
+                if _feeds(cell)
                 and news is not None
                 and isinstance(news.fact, Fact)
                 and cell.key not in result.lost
                 and cell.key not in result.refused
             )
-            self.rivals.found(written, result)
+            await self.rivals.found(written, result)
             # What was there before counts no more, here or in a commit whose answer was lost: its joins are asked for.
             again = {join for cell in cells if recount(*written[cell.key], result.lost) for join in cell.joins}
             again -= result.tallies.keys()
-            tallies = result.tallies
+            tallies = self.host.sizes.hear(result.tallies)
             if again:
-                tallies = tallies | await self.host.insist(partial(self.host.store.tally, list(again)))
+                found = await self.host.insist(partial(self.host.store.tally, list(again)))
+                tallies |= self.host.sizes.hear(found)
             vain = result.lost.keys() | result.refused
             fresh = Counter(join for cell in cells if cell.key not in vain for join in cell.joins)
             await self._complete(tallies, fresh, smallest)
@@ -364,11 +366,11 @@ class Turn:
             view = self.views[run.id] = View(run, self.host.role.mine(run.plan, run.mode))
         return view
 
-    def news(self, run: RunRef, event: Event, raw: bytes, tickets: Tickets = ()) -> News | None:
+    async def news(self, run: RunRef, event: Event, raw: bytes, tickets: Tickets = ()) -> News | None:
         """The news that an event is; None if it announces no fact, or a broken one."""
         try:
-            fact = fact_of(event)
-        except SegueError as error:
+            fact = fact_of(await self.host.opened(event))
+        except InvalidInput as error:
             log.error("run %s: %s", run.id, error)
             return None
         return None if fact is None else News(run, fact, event, raw, tickets)
@@ -390,11 +392,6 @@ class Turn:
             order.done.set()
 
 
-def _needed_later(run: RunRef, key: Key, mine: frozenset[str]) -> bool:
-    """Whether a node here is decided, or undone, long after it heard this fact: then it needs its inputs again."""
-    nodes = run.plan.index.nodes
-    return any(
-        nodes[down].undoable or nodes[down].kind in ("wait", "sleep", "timer")
-        for down in run.plan.index.downs[key.node]
-        if down in mine
-    )
+def _feeds(cell: Cell) -> bool:
+    """Whether a cell counts for a join, and not only for the size of its run."""
+    return bool(cell.joins) and cell.joins[0].node != RUN

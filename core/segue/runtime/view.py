@@ -7,9 +7,8 @@ from segue.machine.step import inputs
 from segue.plan.graph import EXIT, RUN
 from segue.ports.tracing import Place
 from segue.runtime.work import News, RunRef, Tickets, join_tickets
-from segue.wire import envelope
 from segue.wire.envelope import Event
-from segue.wire.said import fact_of, is_notice
+from segue.wire.said import is_notice
 
 
 class View:
@@ -41,13 +40,6 @@ class View:
         self.state = State(self.outcomes, counts=self.counts)
         self.noticed: bool | None = None
         self.pending: list[News] = []
-
-    def learn(self, raw: bytes) -> None:
-        """Take a recorded outcome into account."""
-        event = envelope.decode(raw)
-        fact = fact_of(event)
-        if isinstance(fact, Fact):
-            self.take(fact, event, raw)
 
     def take(self, fact: Fact, event: Event, raw: bytes) -> None:
         """Take a recorded fact into account."""
@@ -105,3 +97,12 @@ class View:
         if fact.outcome.kind == "failed" and EXIT in self.mine and fact.key.node in index.stopping:
             return True
         return fact.key.node in self.mine or bool(index.fed(self.mine)[fact.key.node])
+
+    def needs_later(self, key: Key) -> bool:
+        """Whether a node here is decided, or undone, long after it heard an outcome: then it needs its inputs again."""
+        index = self.run.plan.index
+        return any(
+            index.nodes[down].undoable or index.nodes[down].kind in ("wait", "sleep", "timer")
+            for down in index.downs[key.node]
+            if down in self.mine
+        )

@@ -114,7 +114,7 @@ class Whole:
             if cell.kind in _MARKS:
                 continue
             event = envelope.decode(raw)
-            fact = fact_of(event)
+            fact = fact_of(await self._host.opened(event))
             if fact is not None:
                 facts.append(fact)
                 events[cell] = (fact, event, raw)
@@ -259,6 +259,10 @@ class Whole:
         if isinstance(fact, Fact) and cell in seen.events and isinstance(seen.events[cell][0], Stop):
             cell = cell._replace(kind=CellKind.END)
         if cell in seen.events or cell in self._draft.cells:
+            return False
+        limited = self._host.sizes.limited(view.run, fact) if isinstance(fact, Fact) else None
+        if limited is not None:
+            self._turn.effects.choose(view, (limited,))
             return False
         if isinstance(fact, Fact):
             self._turn.effects.decided(view, fact, 0, cell)

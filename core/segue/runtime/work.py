@@ -309,11 +309,11 @@ class Tick(NamedTuple):
 Input = Arrived | Starting | Asked | Returned | Overdue | Tick
 
 
-def fitting(fact: Fact, size: int) -> Fact:
+def fitting(fact: Fact, why: str) -> Fact:
     """A decision whose event is too large, as one that fits: no value, or causes that do not say why."""
     outcome, key = fact.outcome, fact.key
     if outcome.kind == "completed":
-        error = Failure("PayloadTooLarge", f"the value of {key.node} has {size:,} bytes as an event")
+        error = Failure("PayloadTooLarge", why)
         return fact._replace(outcome=Outcome("failed", causes=(Cause(key.node, key.tag, error),)))
     causes = tuple(Cause(cause.node, cause.tag) for cause in outcome.causes)
     return fact._replace(outcome=Outcome(outcome.kind, causes=causes))

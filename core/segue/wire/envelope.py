@@ -44,7 +44,8 @@ class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"
     `kind` is the last part of `type`; `node` is `run` for the run itself. `began` is when the attempt that led to the
     outcome began; `redrive` above 0 says that the event was published before; `winners` are the positions of the
     branches that won a race, as in "0.2"; `parent` says of a `started` event which node of another run it is for, as
-    the JSON of a `Parent`. What `data` is by kind: see `segue.wire.said`.
+    the JSON of a `Parent`; `dataref` names `data` that is too large to travel, as `sha256:<digest>` among the run's
+    objects. What `data` is by kind: see `segue.wire.said`.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"
     redrive: int = 0
     winners: str = ""
     parent: str = ""
+    dataref: str = ""
 
     @property
     def kind(self) -> str:
@@ -113,6 +115,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     A CloudEvent too; `data` holds the arguments by name, `inputs` the attempts (node, tag, number) that they came from.
     `undo`: undo the step instead; `data` holds these `args`, and the `result`. `withdraw`: the call is not needed.
     `since`: the revision since which the node was never undone; the idempotency key has it, `revision` is the result's.
+    `dataref`: as of an event.
     """
 
     id: str
@@ -139,6 +142,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     undo: bool = False
     since: int = 1
     withdraw: bool = False
+    dataref: str = ""
 
 
 def event_id(run: str, node: str, tag: str, revision: int, kind: str) -> str:

@@ -20,17 +20,18 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True, tag="start"):
 
     `input` is an object of the flow's parameters; `run` is 32 hex digits of a UUIDv7, minted by the caller. `plan` and
     `mode` are what the caller believes to be deployed: where the home believes otherwise, it looks again. `parent` is
-    the node that the run is the subflow of.
+    the node that the run is the subflow of. `dataref`, as of an event, stands for an `input` that is large.
     """
 
     flow: str
     run: str
-    input: msgspec.Raw
+    input: msgspec.Raw = msgspec.Raw(b"null")
     key: str = ""
     plan: str = ""
     mode: str = ""
     traceparent: str = ""
     parent: Parent | None = None
+    dataref: str = ""
 
 
 class Find(msgspec.Struct, frozen=True, tag="find"):
@@ -49,7 +50,8 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
 class Send(msgspec.Struct, frozen=True, omit_defaults=True, tag="send"):
     """Send a signal to a run; the same `id` again changes nothing.
 
-    `slot` tells waits of one name apart: the value that they match, or their tag.
+    `slot` tells waits of one name apart: the value that they match, or their tag. `dataref`, as of an
+    event, stands for a `value` that is large.
     """
 
     run: str
@@ -57,6 +59,7 @@ class Send(msgspec.Struct, frozen=True, omit_defaults=True, tag="send"):
     value: msgspec.Raw = msgspec.Raw(b"null")
     slot: str = ""
     id: str = ""
+    dataref: str = ""
 
 
 class Cancel(msgspec.Struct, frozen=True, omit_defaults=True, tag="cancel"):
@@ -84,7 +87,32 @@ class Hold(msgspec.Struct, frozen=True, tag="hold"):
     paused: bool
 
 
-Request = Start | Find | Ask | Send | Cancel | Retry | Hold
+class Purge(msgspec.Struct, frozen=True, omit_defaults=True, tag="purge"):
+    """Forget runs that ended more than `before` seconds ago, some at a time.
+
+    `dry` only counts. `after` is what the reply to the request before said: where to go on.
+    """
+
+    before: float
+    flow: str = ""
+    dry: bool = False
+    after: str = ""
+
+
+Request = Start | Find | Ask | Send | Cancel | Retry | Hold | Purge
+
+
+class Purged(msgspec.Struct, frozen=True, omit_defaults=True, tag="purged"):
+    """What came of the runs that were looked at: `runs` are over, and forgotten unless only counted, with their rows.
+
+    `open`: old, but not over for so long. `unsure`: nobody could say. `after`: there are more; ask again with it.
+    """
+
+    runs: int
+    rows: int = 0
+    open: int = 0
+    unsure: int = 0
+    after: str = ""
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True, tag="accepted"):
@@ -127,7 +155,7 @@ class Refused(msgspec.Struct, frozen=True, omit_defaults=True, tag="refused"):
     retry: bool = False
 
 
-Reply = Accepted | Found | Answer | Done | Refused
+Reply = Accepted | Found | Answer | Done | Refused | Purged
 
 _requests = msgspec.json.Decoder(list[Request])
 _replies = msgspec.json.Decoder(list[Reply])

@@ -42,6 +42,8 @@ class Rights(msgspec.Struct, frozen=True, kw_only=True):
         ask: Subjects to which it sends requests.
         answer: Subjects on which it answers requests.
         registry: Keys of the registry that it writes, as patterns.
+        carries: Whether it puts large values away and fetches them.
+        forgets: Whether it deletes the large values of old runs.
         administer: Whether it makes streams and groups.
     """
 
@@ -54,6 +56,8 @@ class Rights(msgspec.Struct, frozen=True, kw_only=True):
     ask: tuple[str, ...] = ()
     answer: tuple[str, ...] = ()
     registry: tuple[str, ...] = ()
+    carries: bool = False
+    forgets: bool = False
     administer: bool = False
 
 
@@ -120,9 +124,10 @@ def rights(plans: Iterable[Plan], subjects: Subjects, services: Iterable[str] = 
     homes = tuple(sorted({subjects.requests(home) for home in (COORDINATOR, *(plan.home for plan in plans))}))
     ends = (subjects.ended("*"),)
     groups = tuple((channel, name) for name in names for channel in ("events", "commands"))
+    questions = tuple(sorted(subjects.questions(name) for name in (COORDINATOR, *names)))
     everyone = (("events", COORDINATOR), ("events", OBSERVER), *groups)
     return (
-        *(_service(plans, subjects, name) for name in names),
+        *(_service(plans, subjects, name, questions) for name in names),
         Rights(
             participant=COORDINATOR,
             kind="coordinator",
@@ -132,20 +137,24 @@ def rights(plans: Iterable[Plan], subjects: Subjects, services: Iterable[str] = 
             ),
             consume=(("events", COORDINATOR),),
             listen=ends,
-            ask=(*homes, *(subjects.questions(home) for home in sorted({plan.home for plan in plans}))),
+            ask=(*homes, *(question for question in questions if question != subjects.questions(COORDINATOR))),
             answer=(subjects.requests(COORDINATOR), subjects.questions(COORDINATOR)),
             registry=tuple(told),
+            carries=True,
+            forgets=True,
         ),
         Rights(participant=OBSERVER, kind="observer", consume=(("events", OBSERVER),)),
-        Rights(participant=SCHEDULER, kind="scheduler", listen=ends, ask=homes, registry=tuple(told)),
-        Rights(participant=CLIENT, kind="client", listen=ends, ask=homes, inspect=everyone),
+        Rights(participant=SCHEDULER, kind="scheduler", listen=ends, ask=homes, registry=tuple(told), carries=True),
+        Rights(participant=CLIENT, kind="client", listen=ends, ask=homes, inspect=everyone, carries=True),
         Rights(participant=DEPLOYER, kind="deployer", registry=(">",), inspect=everyone, administer=True),
     )
 
 
-def _service(plans: Sequence[Plan], subjects: Subjects, name: str) -> Rights:
+def _service(plans: Sequence[Plan], subjects: Subjects, name: str, questions: Sequence[str]) -> Rights:
     publish: list[str] = []
-    ask: set[str] = set()
+    # For a while after a change of mode, keys are looked for at the other placement too; and only the home of a run
+    # knows whether it is over, so that what is kept of it elsewhere may be forgotten.
+    ask = {question for question in questions if question != subjects.questions(name)}
     for plan in plans:
         own = [node for node in plan.nodes if node.owner == name]
         if own:
@@ -158,8 +167,6 @@ def _service(plans: Sequence[Plan], subjects: Subjects, name: str) -> Rights:
                 children = [child.home for child in plans if child.flow == node.step]
                 ask.update(subjects.requests(home) for home in (COORDINATOR, *children))
         if plan.home == name:
-            # For a while after a change of mode, keys are looked for at the other placement too.
-            ask.add(subjects.questions(COORDINATOR))
             publish += [place for parent in plans for place in _for_parents(parent, subjects, name, plan.flow)]
     return Rights(
         participant=name,
@@ -169,6 +176,8 @@ def _service(plans: Sequence[Plan], subjects: Subjects, name: str) -> Rights:
         ask=tuple(sorted(ask)),
         answer=(subjects.requests(name), subjects.questions(name)),
         registry=(f"{records.SERVICE}.{name}",),
+        carries=True,
+        forgets=any(plan.home == name for plan in plans),
     )
 
 

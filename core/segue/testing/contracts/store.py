@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-
 import anyio
 from anyio.lowlevel import checkpoint
 
 from segue.ports.store import Cell, CellKey, CellKind, Committed, Due, DueKey, Join, StateStore
-from segue.testing.contracts.expect import LIMIT, closing
+from segue.testing.contracts.purging import PurgeContract, fresh_part, fresh_run, key
 
 ODD_TAGS = ("", "0", "1", "01", "1.0", "1/0", "1/0/2", "10", "a", "A", "%", "_", "\\", "'", '"', ";--", "é", "x" * 200)
 
 
-class StoreContract:
+class StoreContract(PurgeContract):
     """What the port `StateStore` promises.
 
     Subclass it, name the class `Test...`, and define `connect`. Parts have fresh names, so tests can share a database.
     How to run the tests: see `TransportContract`.
     """
-
-    async def connect(self, part: str) -> StateStore:
-        """Open a part; whoever opens the same part shares its rows."""
-        raise NotImplementedError
-
-    @asynccontextmanager
-    async def opened(self, replicas: int = 1, part: str = "") -> AsyncIterator[list[StateStore]]:
-        """Several openings of one part, fresh unless named."""
-        part = part or fresh_part()
-        async with AsyncExitStack() as stack:
-            stack.enter_context(anyio.fail_after(LIMIT))
-            yield [await stack.enter_async_context(closing(self.connect(part))) for _ in range(replicas)]
 
     async def test_the_first_value_stays(self) -> None:
         async with self.opened(2) as (store, other):
@@ -364,21 +348,6 @@ class StoreContract:
             assert await store.find("flow", ["4711"]) == {"4711": run}
             [found] = await store.claim(1.5, 1.0, 10, "me")
             assert (found.key, found.attempt, found.body) == (row.key, 3, b"body")
-
-
-def fresh_run() -> str:
-    """A run id that no other test uses."""
-    return uuid.uuid4().hex
-
-
-def fresh_part() -> str:
-    """A part that no other test uses."""
-    return f"part-{uuid.uuid4().hex[:12]}"
-
-
-def key(run: str, node: str, tag: str = "") -> CellKey:
-    """The key of an outcome."""
-    return CellKey(run, node, tag, 1, CellKind.OUTCOME)
 
 
 async def _commit_all(stores: list[StateStore], batches: list[list[Cell]]) -> list[Committed]:

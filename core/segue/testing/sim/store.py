@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
-from segue.ports.store import Cell, CellKey, Committed, Due, DueKey, Join
+from segue.ports.store import LAST, Cell, CellKey, Committed, Due, DueKey, Join
 from segue.testing.sim.ops import Op
 
 
@@ -90,6 +90,23 @@ class Rows:
             self._write(row)
         return claimed
 
+    def runs(self, after: str, before: str, limit: int) -> list[str]:
+        """See `StateStore.runs`."""
+        return sorted(run for run, cells in self.cells.items() if cells and after < run < before)[:limit]
+
+    def purge(self, run: str, limit: int) -> int:
+        """See `StateStore.purge`."""
+        cells = self.cells.get(run, {})
+        some = [key for key in cells if key.node not in LAST][:limit]
+        for key in some:
+            del cells[key]
+        if len(some) < limit:
+            self.cells.pop(run, None)
+            self.tallies = {join: count for join, count in self.tallies.items() if join.run != run}
+            self.due = {key: row for key, row in self.due.items() if key.run != run}
+            self.bound = {key: bound for key, bound in self.bound.items() if bound != run}
+        return len(some)
+
     def earliest(self) -> float | None:
         """When the next row falls due."""
         queue = self._queue
@@ -148,6 +165,16 @@ class SimStore:
     async def claim(self, now: float, lease: float, limit: int, owner: str) -> list[Due]:
         """See `StateStore.claim`."""
         found: list[Due] = await Op("write", lambda: self._rows.claim(now, lease, limit, owner))
+        return found
+
+    async def runs(self, after: str, before: str, limit: int) -> list[str]:
+        """See `StateStore.runs`."""
+        found: list[str] = await Op("read", lambda: self._rows.runs(after, before, limit))
+        return found
+
+    async def purge(self, run: str, limit: int) -> int:
+        """See `StateStore.purge`."""
+        found: int = await Op("write", lambda: self._rows.purge(run, limit))
         return found
 
     async def aclose(self) -> None:
