@@ -79,12 +79,12 @@ class Draft:
 
     def publish(self, news: News) -> None:
         """Publish the event of a fact, under its redrive."""
-        event, raw = said_again(news.event, news.raw, news.redrive)
-        self.outbox.event(news.run.mode, event.flow, event.node, event.kind, raw)
+        event, news.said = said_again(news.event, news.raw, news.redrive)
+        self.outbox.event(news.run.mode, event.flow, event.node, event.kind, news.said)
 
     def take_back(self, news: News) -> None:
         """Do not say what was decided: somebody else has decided at the same time."""
-        self.outbox.drop(news.raw)
+        self.outbox.drop(news.said)
         if news in self.ended:
             self.ended.remove(news)
             self.after.remove(news.run.guard(news.event.revision))
