@@ -40,6 +40,7 @@ class Rivals:
         self._draft = turn.draft
         self._ceded: set[CellKey] = set()
         self._refused: set[CellKey] = set()
+        self._woken: set[str] = set()
 
     def jobs(self) -> list[Job]:
         """The calls of this turn, without those that somebody else makes."""
@@ -69,6 +70,7 @@ class Rivals:
                 continue
             if key in result.refused:
                 self._refused.add(key)
+                self._woken.add(key.run)
                 self._draft.take_back(news)
                 self._draft.naps = [nap for nap in self._draft.naps if nap[0].id != news.run.id]
                 self._turn.whole.wake(self._turn.view(news.run))
@@ -100,12 +102,11 @@ class Rivals:
             if view is not None and view.noticed is False:
                 asked[job.run.noticed] = view
         there = await self._host.insist(partial(self._host.store.load, asked)) if asked else {}
-        if not there:
-            return False
         for cell in there:
             self._turn.whole.wake(asked[cell])
-        await self.recheck({cell.run for cell in there})
-        return True
+        runs, self._woken = self._woken | {cell.run for cell in there}, set()
+        await self.recheck(runs)
+        return bool(there)
 
     async def recheck(self, runs: Collection[str]) -> None:
         """Calls of runs that have just got their first notice begin, unless they have been given up.
