@@ -24,6 +24,7 @@ from segue.machine.facts import Cause, Failure
 from segue.model.step import Step
 from segue.model.undo import Undo
 from segue.ports.tracing import Attempt, Place
+from segue.runtime import suspects
 from segue.runtime.work import Job, Returned
 from segue.wire.envelope import ATTEMPT_FAILED, Retrying
 
@@ -148,6 +149,8 @@ class Executor:
             what = "has no step" if step is None else "cannot undo step"
             error = Failure("StepNotFound", f"service {self._host.name!r} {what} {node.step!r}; deploy its code")
             return Returned(job, _lost(job), msgspec.json.encode(error), began)
+        if job.attempt > max(code.retry.max_attempts, suspects.LOST):
+            return self._given_up(code, job, began)
         token = _current.set(
             Current(
                 run.id, run.key, run.plan.flow, node.id, job.key.tag, job.revision, job.attempt, _idempotency_key(job)
@@ -172,6 +175,16 @@ class Executor:
         if self._observed:
             self._tell(found)
         return found
+
+    def _given_up(self, code: Code, job: Job, began: datetime) -> Returned:
+        """The attempts are used up, and the last of them has no result: its process died with it."""
+        job.attempt -= 1
+        error = Failure(
+            "AttemptsExhausted",
+            f"the process died in attempt {job.attempt} of {code.signature.step}, the last one; it left no result",
+        )
+        log.error("run %s, node %s: %s", job.run.id, job.key.node, error.message)
+        return Returned(job, _lost(job), msgspec.json.encode(error), began)
 
     def _tell(self, found: Returned) -> None:
         job = found.job

@@ -36,6 +36,7 @@ from segue.runtime.overdue import DueRows
 from segue.runtime.reader import Reader
 from segue.runtime.reception import Reception
 from segue.runtime.roles import Role
+from segue.runtime.suspects import Suspects
 from segue.runtime.tasks import task_group
 from segue.runtime.turn import Turn
 from segue.runtime.work import Arrived, Asked, Input, Job, Mark, Returned, RunRef, Starting, Tick, Ticket
@@ -111,6 +112,7 @@ class Participant:
         self.families = Families(self)
         self.reception = Reception(self)
         self.overdue = DueRows(self)
+        self.suspects = Suspects(self)
         self._inbox: list[Input] = []
         self._tasks: TaskGroup | None = None
         self.stopping = False
