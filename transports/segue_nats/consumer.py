@@ -19,7 +19,8 @@ from nats.aio.msg import Msg
 from segue.errors import TransportError, TransportUnavailable
 from segue.ports.transport import Delivery
 from segue_nats.connection import LOST, Connection, Subscription
-from segue_nats.publisher import Post, Publisher
+from segue_nats.dead import letter_post
+from segue_nats.publisher import Publisher
 from segue_nats.topology import nanoseconds
 
 log = logging.getLogger("segue.nats")
@@ -116,15 +117,8 @@ class PullConsumer:
         """Store these as dead letters, then end them."""
         posts = []
         for delivery in deliveries:
-            # The stream sequence makes the letter the same when it is sent twice.
-            sequence = str(delivery.token).split(".")[-4]
-            headers = {
-                "Nats-Msg-Id": f"{self._origin}/{sequence}",
-                "Segue-Reason": reason[:1000],
-                "Segue-Subject": delivery.subject,
-                "Segue-Deliveries": str(delivery.deliveries),
-            }
-            posts.append(Post(self._dead, delivery.body, headers))
+            origin = f"{self._origin}/{str(delivery.token).split('.')[-4]}"
+            posts.append(letter_post(self._dead, origin, delivery.subject, delivery.body, reason, delivery.deliveries))
         await self._publisher.store(posts)
         await self._answer(deliveries, TERM)
 

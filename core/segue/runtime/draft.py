@@ -87,13 +87,12 @@ class Draft:
         """Make a call, unless it is under way here: then its deliveries wait for it too.
 
         What a redrive finds open may just be under way in another replica, and not for long enough to have a due row.
-        It gets one now, so that it is called a little later, if it still has no result then. What is delivered again
-        may have killed its process: it gets one too, so that its attempts are counted before they begin.
+        It gets one now, so that it is called a little later, if it still has no result then.
         """
         running = self._host.running.get(job.cell) or self.jobs.get(job.cell)
-        if running is None and (job.redrive or job.redelivered) and not job.due and self._host.role.executes:
+        if running is None and job.redrive and not job.due and self._host.role.executes:
             job.attempt = 0
-            self.park(job, self.now.timestamp() + (2 * PARK_AFTER if job.redrive else 0.0))
+            self.park(job, self.now.timestamp() + 2 * PARK_AFTER)
             return
         if running is None:
             self.jobs[job.cell] = running = job

@@ -135,17 +135,27 @@ class Turn:
             draft = self.draft
             if self.choices or self.later or self.whole.pending or draft.cells or draft.due or draft.naps:
                 continue
-            if not (await self.rivals.overtaken() or self._flows()):
+            if not (await self.rivals.overtaken() or self._back()):
                 return
 
-    def _flows(self) -> bool:
-        """Runs of other flows are started now, and asked for later; False if there are none."""
-        jobs = [
-            job for job in self.rivals.jobs() if not job.due and job.run.plan.index.nodes[job.key.node].kind == "flow"
-        ]
-        for job in jobs:
-            self.draft.park(job, self.draft.now.timestamp() + LEASE)
-        return bool(jobs)
+    def _back(self) -> bool:
+        """Give due rows to calls that need one from the beginning; False if there are none.
+
+        Runs of other flows are started now, and asked for later. What was delivered again may have killed its process:
+        its row counts its attempts before they begin, and it begins when it is claimed.
+        """
+        found = False
+        for job in self.rivals.jobs():
+            flow = job.run.plan.index.nodes[job.key.node].kind == "flow"
+            suspect = not flow and job.redelivered and self.host.role.executes
+            if job.due or not (flow or suspect):
+                continue
+            found = True
+            job.attempt = 1 if flow else 0
+            self.draft.park(job, self.draft.now.timestamp() + (LEASE if flow else 0.0))
+            if suspect:
+                self.draft.drop(job)
+        return found
 
     def _results(self, finished: Iterable[Returned]) -> list[News]:
         """What finished calls propose to record; a failed attempt that another one follows gets a due row instead."""
