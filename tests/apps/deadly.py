@@ -25,11 +25,11 @@ How = Literal["well", "at once", "later"]
 
 @ward.step
 async def treat(n: int, how: How) -> str:
-    """Kills its process, before its call is parked or afterwards, unless all is well."""
+    """Kills its process, before its call is parked or afterwards, unless all is well or it is cured."""
     value = effect()
     if how == "later":
         await anyio.sleep(1.2)
-    if how != "well":
+    if how != "well" and "CURED" not in os.environ:
         os.kill(os.getpid(), signal.SIGKILL)
     return value
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import msgspec
 import nats
 import pytest
-from orders import Order, Summary, app, place_order
+from orders import LOG, Order, Summary, app, place_order
 from stage import Stage, eventually, stage
 
 from segue.config import Config
 from segue.plan.projection import MODES, Mode
 from segue.ports.transport import Message
+from segue.runtime.letters import contents
 from segue.wire import envelope
 from segue.wire.subjects import OBSERVER
+from segue_nats import topology
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -139,6 +141,44 @@ async def test_an_unknown_plan_waits_until_it_is_published(mode: Mode, memory: C
                 await here.wiring.transport.registry.put(f"plan.{hidden.hash}", hidden.json)
                 assert await run.result(10) == Summary("u", 5, "small shelf-u")
         assert not await here.wiring.transport.dead.page(100)
+
+
+@each_mode
+async def test_what_was_given_up_completes_once_its_plan_is_there(
+    mode: Mode, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker gives up what nobody can read; later somebody deploys, and publishes the dead letters again."""
+    monkeypatch.setattr(topology, "MAX_DELIVER", 2)
+    config: Config = request.getfixturevalue("nats")
+    LOG.clear()
+    async with stage(app, config, mode) as here:
+        hidden = here.wiring.catalog.plans.pop(place_order.plan.hash)
+        client = await nats.connect(config.transport.split("?")[0])
+        try:
+            entry = f"{config.namespace}.reg.plan.{hidden.hash}"
+            await client.jsm().purge_stream(f"{config.namespace}-registry", subject=entry)
+        finally:
+            await client.close()
+        async with stage(app, config, None) as other:
+            home = "coordinator" if mode == "orchestrated" else "email"
+            rest = [name for name in here.everybody if name != home]
+            other.wiring.catalog.plans[hidden.hash] = hidden
+            async with other.running(home), here.running(*rest):
+                run = await other.client.start(place_order, Order("u", 5))
+                dead = here.wiring.transport.dead
+                expected = {"payments"} if mode == "orchestrated" else {"payments", "inventory"}
+
+                async def given_up() -> bool:
+                    return {letter.group for letter in await dead.page(100)} >= expected
+
+                await eventually(given_up)
+                assert all(run.id in contents(letter).runs for letter in await dead.page(100))
+                await here.wiring.transport.registry.put(f"plan.{hidden.hash}", hidden.json)
+                for letter in await dead.page(100):
+                    assert await dead.requeue(letter.id)
+                assert await run.result(10) == Summary("u", 5, "small shelf-u")
+                assert not await dead.page(100)
+    assert LOG["u", "charge"] == 1
 
 
 @each_mode

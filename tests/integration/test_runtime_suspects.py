@@ -28,11 +28,11 @@ LOST = 3
 
 
 @contextmanager
-def kept(config: Config, effects: Path, *names: str) -> Iterator[None]:
+def kept(config: Config, effects: Path, *names: str, **environ: str) -> Iterator[None]:
     """A process that takes part, and that starts again whenever it dies."""
     process = subprocess.Popen(
         [sys.executable, deadly.__file__, msgspec.json.encode(config).decode(), *names],
-        env={**os.environ, "EFFECTS": str(effects)},
+        env={**os.environ, "EFFECTS": str(effects), **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -79,6 +79,10 @@ async def test_deadly_calls_fail_and_their_neighbours_go_on(mode: Mode, nats: Co
                     tasks.start_soon(well, n)
                     await anyio.sleep(0.1)
         assert len(results) == 80
+        with kept(nats, effects, "ward", CURED="yes"):
+            for run in [await here.client.get(deadly.stay, n) for n in (100, 101)]:
+                assert (await run.retry()).changed
+                assert (await run.result(10)).startswith("home after ")
     with sqlite3.connect(effects) as database:
         tried = Counter(run for (run,) in database.execute("select run from effect"))
     for run in deaths:
