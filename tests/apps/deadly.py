@@ -28,7 +28,7 @@ async def treat(n: int, how: How) -> str:
     """Kills its process, before its call is parked or afterwards, unless all is well or it is cured."""
     value = effect()
     if how == "later":
-        await anyio.sleep(1.2)
+        await anyio.sleep(1.1)
     if how != "well" and "CURED" not in os.environ:
         os.kill(os.getpid(), signal.SIGKILL)
     return value
@@ -40,7 +40,7 @@ async def rest(treated: str) -> str:
     return f"home after {treated}"
 
 
-@flow(key=lambda n: n)
+@flow
 def stay(n: int, how: How) -> str:
     """Two steps, the first of which may be deadly."""
     return rest(treat(n, how))
@@ -62,5 +62,5 @@ def keep(run: Callable[[], Any]) -> None:
 
 if __name__ == "__main__":
     config = msgspec.json.decode(sys.argv[1], type=Config)
-    overdue.LEASE, suspects.LOST = 2.0, 3
+    overdue.LEASE, overdue.PARK_AFTER, suspects.LOST = 1.5, 0.1, 2
     keep(lambda: anyio.run(serving, config, app, sys.argv[2:]))
