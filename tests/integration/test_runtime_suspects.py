@@ -22,6 +22,7 @@ from stage import stage
 from segue.config import Config
 from segue.errors import RunFailed
 from segue.plan.projection import COORDINATOR, MODES, Mode
+from segue.runtime import overdue, whole
 from segue.runtime.client import RunHandle
 
 LOST = 2
@@ -49,7 +50,9 @@ def kept(config: Config, effects: Path, *names: str, **environ: str) -> Iterator
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_deadly_calls_fail_and_their_neighbours_go_on(mode: Mode, nats: Config, tmp_path: Path) -> None:
+async def test_deadly_calls_fail_and_their_neighbours_go_on(
+    mode: Mode, nats: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nats = msgspec.structs.replace(nats, transport=nats.transport.replace("redelivery=2", "redelivery=1"))
     effects = tmp_path / "effects.db"
     results: dict[int, str] = {}
@@ -77,6 +80,8 @@ async def test_deadly_calls_fail_and_their_neighbours_go_on(mode: Mode, nats: Co
                     tasks.start_soon(well, n)
                     await anyio.sleep(0.1)
         assert len(results) == 60
+        for module in (whole, overdue):
+            monkeypatch.setattr(module, "GUARD_FIRST", 0.5)
         with kept(nats, effects, "ward", CURED="yes"):
             for run in dead:
                 assert (await run.retry()).changed
