@@ -12,8 +12,13 @@ from segue.config import Config
 from segue.plan.projection import MODES, Mode
 from segue.ports.transport import Message
 from segue.runtime.letters import contents
+from segue.runtime.participant import POISONOUS
+from segue.runtime.reader import Reader
+from segue.runtime.turn import Turn
+from segue.runtime.work import Arrived, News
 from segue.wire import envelope
 from segue.wire.subjects import OBSERVER
+from segue_memory.queue import Item
 from segue_nats import topology
 
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -141,6 +146,38 @@ async def test_an_unknown_plan_waits_until_it_is_published(mode: Mode, memory: C
                 await here.wiring.transport.registry.put(f"plan.{hidden.hash}", hidden.json)
                 assert await run.result(10) == Summary("u", 5, "small shelf-u")
         assert not await here.wiring.transport.dead.page(100)
+
+
+@each_mode
+async def test_what_comes_again_and_again_has_turns_of_its_own(
+    mode: Mode, memory: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that kills the process in its turn takes no other input with it."""
+    batches: list[list[Arrived]] = []
+    read = Reader.read
+
+    async def watched(self: Reader, turn: Turn, arrived: list[Arrived]) -> list[News]:
+        if arrived:
+            batches.append(arrived)
+        return await read(self, turn, arrived)
+
+    monkeypatch.setattr(Reader, "read", watched)
+    async with stage(app, memory, mode) as here, here.running():
+        broker = here.wiring.transport._broker  # type: ignore[attr-defined]
+        queue = broker.require("commands", "payments")
+        for n in range(3):
+            queue.put(Item(f"{memory.namespace}.do.payments.charge", b"%d" % n, POISONOUS))
+        for n in range(3):
+            queue.put(Item(f"{memory.namespace}.do.payments.charge", b"fresh %d" % n))
+        queue.wake()
+        run = await here.client.start(place_order, Order("a", 5))
+        assert await run.result(10) == Summary("a", 5, "small shelf-a")
+        assert len(await here.wiring.transport.dead.page(10)) == 6
+    worn = [batch for batch in batches if any(item.ticket.delivery.deliveries > POISONOUS for item in batch)]
+    assert [len(batch) for batch in worn] == [1, 1, 1]
+    [fresh] = [batch for batch in batches if any(b"fresh" in item.ticket.delivery.body for item in batch)]
+    assert len(fresh) == 3
+    assert batches.index(fresh) < batches.index(worn[0]), "its neighbours come first"
 
 
 @each_mode
