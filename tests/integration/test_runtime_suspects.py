@@ -68,7 +68,10 @@ async def test_deadly_calls_fail_and_their_neighbours_go_on(
                 run = await here.client.start(deadly.stay, n, how)
                 with pytest.raises(RunFailed) as caught:
                     await run.result(60)
-                assert f"AttemptsExhausted: the process died in attempt {LOST} of treat" in caught.value.message
+                assert (
+                    f"AttemptsExhausted: the process died {LOST} times in a row while it ran treat"
+                    in caught.value.message
+                )
                 dead.append(run)
 
             async with anyio.create_task_group() as tasks:

@@ -315,16 +315,21 @@ async def test_attempts_that_were_lost_with_their_process_are_used_up(retry: Ret
         return ""
 
     options = {} if retry is None else {"retry": retry}
-    assert (await run(job(attempt=last), step(count, **options))).kind == "completed"
-    found = await run(job(attempt=last + 1), step(count, **options))
-    assert (found.kind, failure(found).type, found.job.attempt) == ("failed", "AttemptsExhausted", last)
-    assert f"died in attempt {last} of charge" in failure(found).message
-    assert tried == [last]
+    call = job(attempt=7)
+    call.lost = last - 1
+    assert (await run(call, step(count, **options))).kind == "completed"
+    call.lost = last
+    found = await run(call, step(count, **options))
+    assert (found.kind, failure(found).type, found.job.attempt) == ("failed", "AttemptsExhausted", 6)
+    assert f"died {last} times in a row while it ran charge" in failure(found).message
+    assert tried == [7]
 
 
 async def test_an_undo_that_kills_its_process_has_failed() -> None:
     def forget(n: int, receipt: str) -> None:
         raise AssertionError("begun")
 
-    found = await run(job(undo=True, attempt=LOST + 1), step(charge, forget))
+    call = job(undo=True)
+    call.lost = LOST
+    found = await run(call, step(charge, forget))
     assert (found.kind, failure(found).type) == ("compensation.failed", "AttemptsExhausted")

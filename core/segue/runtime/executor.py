@@ -149,7 +149,7 @@ class Executor:
             what = "has no step" if step is None else "cannot undo step"
             error = Failure("StepNotFound", f"service {self._host.name!r} {what} {node.step!r}; deploy its code")
             return Returned(job, _lost(job), msgspec.json.encode(error), began)
-        if job.attempt > max(code.retry.max_attempts, suspects.LOST):
+        if job.lost >= self._may_lose(code):
             return self._given_up(code, job, began)
         token = _current.set(
             Current(
@@ -176,14 +176,16 @@ class Executor:
             self._tell(found)
         return found
 
+    def _may_lose(self, code: Code) -> float:
+        """How many attempts in a row may be lost with their process."""
+        return max(code.retry.max_attempts, suspects.LOST)
+
     def _given_up(self, code: Code, job: Job, began: datetime) -> Returned:
-        """The attempts are used up, and the last of them has no result: its process died with it."""
-        job.attempt -= 1
-        error = Failure(
-            "AttemptsExhausted",
-            f"the process died in attempt {job.attempt} of {code.signature.step}, the last one; it left no result",
-        )
-        log.error("run %s, node %s: %s", job.run.id, job.key.node, error.message)
+        """Too many attempts have no result: whoever made them died."""
+        job.attempt = max(job.attempt - 1, 1)
+        message = f"the process died {job.lost} times in a row while it ran {code.signature.step}; there is no result"
+        log.error("run %s, node %s: %s", job.run.id, job.key.node, message)
+        error = Failure("AttemptsExhausted", message)
         return Returned(job, _lost(job), msgspec.json.encode(error), began)
 
     def _tell(self, found: Returned) -> None:

@@ -46,6 +46,9 @@ POLL = 0.25
 LEASE = 15.0
 """Seconds for which a claimed or parked row belongs to its owner."""
 
+SURVIVED = 600.0
+"""Seconds after which a call that runs is not what kills its process, if that dies."""
+
 PARK_AFTER = 1.0
 """Seconds after which a call is parked."""
 
@@ -105,13 +108,17 @@ class DueRows:
             again: Nothing runs until then: it is the next attempt.
             begun: Whether the job's attempt counts.
         """
+        begun = begun and job.attempt > 0
+        survived = job.since and self._host.clock() - job.since >= SURVIVED
         self.expect(at)
         call = job.call(self._host.source, self._host.now())
+        call = msgspec.structs.replace(call, lost=0 if again or survived else job.lost + begun)
         if again:
             call = msgspec.structs.replace(call, type=RETRY)
         if job.born:
             call = msgspec.structs.replace(call, time=datetime.fromtimestamp(job.born, UTC))
-        return Due(job.row, at, job.attempt - (not begun), envelope.encode(call), self._host.replica)
+        attempt = job.attempt if begun else max(job.attempt - 1, 0)
+        return Due(job.row, at, attempt, envelope.encode(call), self._host.replica)
 
     def expect(self, at: float) -> None:
         """A row will be due at `at`."""
@@ -165,6 +172,7 @@ class DueRows:
                 log.error("due row of run %s, node %s: %s", row.key.run, row.key.node, error)
                 continue
             job.attempt, job.due, job.born = row.attempt + 1, True, call.time.timestamp()
+            job.lost = call.lost
             if job.cell in self._host.running:
                 continue
             if call.type != RETRY and run.plan.index.nodes[call.node].kind == "step":

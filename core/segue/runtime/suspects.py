@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from segue.runtime.participant import Participant
 
 LOST = 5
-"""Attempts that may be lost with their process, if the step's retry policy does not grant more."""
+"""Attempts in a row that may be lost with their process, if the step's retry policy does not grant more."""
 
 
 class Lane(NamedTuple):
@@ -31,11 +31,11 @@ class Lane(NamedTuple):
 FIRST, SECOND, ALONE = Lane(64, 1.0), Lane(8, 5.0), Lane(1, 60.0)
 
 
-def lane(attempt: int) -> Lane:
-    """The lane of an attempt after a lost one: the last two of `LOST` run alone."""
-    if attempt >= LOST - 1:
+def lane(lost: int) -> Lane:
+    """The lane after so many lost attempts: the last two run alone."""
+    if lost >= LOST - 2:
         return ALONE
-    return SECOND if attempt == LOST - 2 else FIRST
+    return SECOND if lost == LOST - 3 else FIRST
 
 
 class Suspects:
@@ -61,10 +61,10 @@ class Suspects:
             return []
         begun = self._begun.items()
         self._begun = {cell: (job, until) for cell, (job, until) in begun if cell in host.running and until > now}
-        width = min((lane(job.attempt).width for job, _ in self._begun.values()), default=FIRST.width)
+        width = min((lane(job.lost).width for job, _ in self._begun.values()), default=FIRST.width)
         found = []
-        for cell, (job, fresh) in sorted(self._waiting.items(), key=lambda item: item[1][0].attempt):
-            own = lane(job.attempt)
+        for cell, (job, fresh) in sorted(self._waiting.items(), key=lambda item: item[1][0].lost):
+            own = lane(job.lost)
             if fresh <= now or cell in host.running:
                 del self._waiting[cell]
             elif len(self._begun) < min(width, own.width):

@@ -177,6 +177,7 @@ class Job:
         "due",
         "inputs",
         "key",
+        "lost",
         "parked_at",
         "redrive",
         "revision",
@@ -197,6 +198,7 @@ class Job:
         self.inputs = inputs
         self.tickets = tickets
         self.attempt = 1
+        self.lost = 0
         self.since = 0.0
         self.parked_at = 0.0
         self.due = False

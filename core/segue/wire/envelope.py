@@ -112,6 +112,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
 
     A CloudEvent too; `data` holds the arguments by name, `inputs` the attempts (node, tag, number) that they came from.
     `undo`: undo the step instead; `data` holds these `args`, and the `result`. `withdraw`: the call is not needed.
+    `lost`: how many attempts in a row, the one that may be under way included, have no result; in due rows only.
     """
 
     id: str
@@ -137,6 +138,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     redrive: int = 0
     undo: bool = False
     withdraw: bool = False
+    lost: int = 0
 
 
 def event_id(run: str, node: str, tag: str, revision: int, kind: str) -> str:
