@@ -111,8 +111,9 @@ class Draft:
     def back(self, jobs: list[Job]) -> bool:
         """Give calls a due row that need one from the start; False if there are none.
 
-        Runs of other flows are started now, and asked for later. What a redrive finds open may just be under way in
-        another replica, and not for long enough to have a row: it is called a little later, if it has no result then.
+        Runs of other flows are started now, and asked for later. What was delivered again may have killed its process:
+        its row counts its attempts before they begin. What a redrive finds open may just be under way in another
+        replica, and not for long enough to have a row: it is called a little later, if it has no result then.
         """
         now, found = self.now.timestamp(), False
         for job in jobs:
@@ -120,10 +121,10 @@ class Draft:
                 continue
             if job.run.plan.index.nodes[job.key.node].kind == "flow":
                 self.park(job, now + LEASE)
-            elif job.redrive and self._host.role.executes:
+            elif self._host.role.executes and (job.redrive or job.redelivered):
                 self.drop(job)
                 job.attempt = 0
-                self.park(job, now + 2 * PARK_AFTER)
+                self.park(job, now if job.redelivered else now + 2 * PARK_AFTER)
             else:
                 continue
             found = True

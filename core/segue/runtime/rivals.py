@@ -77,10 +77,16 @@ class Rivals:
                 continue
             if isinstance(news.fact, Fact | Undone):
                 self._draft.forget(news.run, news.fact)
-            if key in result.lost and not news.event.attempt and not recount(cell, news, result.lost):
+            if key in result.lost and not news.event.attempt and not self.recount(cell, news, result.lost):
                 self._ceded.add(key)
             if result.lost.get(key, news.raw) != news.raw and news.decided:
                 await self._lost(news, result.lost[key])
+
+    def recount(self, cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:
+        """Whether a fact that was there before may not have led on; else whoever has just recorded it is at it."""
+        if cell.key not in lost:
+            return False
+        return news is None or news.repeated or self._turn.again or lost[cell.key] == cell.value
 
     async def _lost(self, news: News, raw: bytes) -> None:
         """A decision that somebody else has recorded; one of them may have died before it said so."""
@@ -91,7 +97,7 @@ class Rivals:
         found.recorded, found.redrive = True, news.redrive
         if not isinstance(found.fact, Fact):
             self._turn.later.append(found)
-        elif news.repeated and self._turn.effects.said(self._turn.view(news.run), found.fact):
+        elif (news.repeated or self._turn.again) and self._turn.effects.said(self._turn.view(news.run), found.fact):
             self._draft.publish(found)
 
     async def overtaken(self) -> bool:
@@ -124,10 +130,3 @@ class Rivals:
         for job in jobs:
             if lost.get(job.sending) == NEVER or job.cell in over:
                 self._draft.drop(job)
-
-
-def recount(cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:
-    """Whether a fact that was there before may not have led on; else whoever has just recorded it is at it."""
-    if cell.key not in lost:
-        return False
-    return news is None or news.repeated or lost[cell.key] == cell.value

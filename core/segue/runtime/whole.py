@@ -177,7 +177,8 @@ class Whole:
         redrive = max((item.redrive for item in items), default=0)
         await self._turn.commit()
         seen = await self.read(view)
-        if (redrive or any(item.repeated for item in items)) and not self._said(view, redrive):
+        again = self._turn.again or any(item.repeated for item in items)
+        if (redrive or again) and not self._said(view, redrive):
             self._repeat(view, seen, redrive)
         if any(isinstance(item.fact, Reset) for item in items):
             self._renew(view, seen)
@@ -319,7 +320,7 @@ class Whole:
             self._draft.mark(job.sending)
             self._draft.park(job, self._draft.now.timestamp() + LEASE)
             return job
-        if job.sending in seen.marks and not redrive:
+        if job.sending in seen.marks and not (redrive or self._turn.again):
             return None
         self._draft.mark(job.sending)
         return job

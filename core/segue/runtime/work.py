@@ -60,6 +60,11 @@ class Ticket:
 Tickets = tuple[Ticket, ...]
 
 
+def redelivered(tickets: Tickets) -> bool:
+    """Whether somebody had one of these before, and did not acknowledge it."""
+    return any(ticket.delivery.deliveries > 1 for ticket in tickets)
+
+
 class RunRef(NamedTuple):
     """The run that something belongs to."""
 
@@ -157,7 +162,7 @@ class News:
     @property
     def repeated(self) -> bool:
         """Whether what it rests on was redelivered or redriven: somebody may have died over it."""
-        return self.redrive > 0 or any(ticket.delivery.deliveries > 1 for ticket in self.tickets)
+        return self.redrive > 0 or redelivered(self.tickets)
 
     @property
     def mark(self) -> Mark:
@@ -178,6 +183,7 @@ class Job:
         "due",
         "inputs",
         "key",
+        "lost",
         "parked_at",
         "redrive",
         "revision",
@@ -201,6 +207,7 @@ class Job:
         self.attempt = 1
         self.since = 1
         self.started = 0.0
+        self.lost = 0
         self.parked_at = 0.0
         self.due = False
         self.redrive = 0
@@ -224,6 +231,11 @@ class Job:
     def parking(self) -> CellKey:
         """Where it is recorded that it has a due row."""
         return CellKey(self.run.id, self.name, self.key.tag, self.revision, CellKind.PARKED)
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether somebody may have begun it, and died."""
+        return redelivered(self.tickets)
 
     @property
     def sending(self) -> CellKey:

@@ -116,6 +116,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     `undo`: undo the step instead; `data` holds these `args`, and the `result`. `withdraw`: the call is not needed.
     `since`: the revision since which the node was never undone; the idempotency key has it, `revision` is the result's.
     `dataref`: as of an event.
+    `lost`: how many attempts in a row, the one that may be under way included, have no result; in due rows only.
     """
 
     id: str
@@ -143,6 +144,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     since: int = 1
     withdraw: bool = False
     dataref: str = ""
+    lost: int = 0
 
 
 def event_id(run: str, node: str, tag: str, revision: int, kind: str) -> str:
