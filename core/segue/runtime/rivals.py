@@ -72,7 +72,9 @@ class Rivals:
                 self._refused.add(key)
                 self._woken.add(key.run)
                 self._draft.take_back(news)
-                self._draft.naps = [nap for nap in self._draft.naps if nap[0].id != news.run.id]
+                # What follows from it is found again, with the notices in view.
+                self._draft.naps = [nap for nap in self._draft.naps if nap[0].id != key.run]
+                self._turn.choices = [choice for choice in self._turn.choices if choice.run.id != key.run]
                 self._turn.whole.wake(self._turn.view(news.run))
                 continue
             if isinstance(news.fact, Fact | Undone):
