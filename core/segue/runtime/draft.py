@@ -113,7 +113,8 @@ class Draft:
 
         Runs of other flows are started now, and asked for later. What was delivered again may have killed its process:
         its row counts its attempts before they begin. What a redrive finds open may just be under way in another
-        replica, and not for long enough to have a row: it is called a little later, if it has no result then.
+        replica, and not for long enough to have a row: it is called a little later, if it has no result then. And what
+        follows from a row or a request has no delivery behind it.
         """
         now, found = self.now.timestamp(), False
         for job in jobs:
@@ -125,6 +126,8 @@ class Draft:
                 self.drop(job)
                 job.attempt = 0
                 self.park(job, now if job.redelivered else now + 2 * PARK_AFTER)
+            elif self._host.role.executes and job.bare:
+                self.park(job, now + LEASE)
             else:
                 continue
             found = True

@@ -10,11 +10,8 @@ import msgspec
 
 from segue.machine.facts import (
     AnyFact,
-    Cause,
     Fact,
-    Failure,
     Key,
-    Outcome,
     Pause,
     Reset,
     Signal,
@@ -179,6 +176,7 @@ class Job:
     __slots__ = (
         "args",
         "attempt",
+        "bare",
         "born",
         "due",
         "inputs",
@@ -205,6 +203,7 @@ class Job:
         self.inputs = inputs
         self.tickets = tickets
         self.attempt = 1
+        self.bare = False
         self.since = 1
         self.started = 0.0
         self.lost = 0
@@ -321,16 +320,6 @@ class Tick(NamedTuple):
 
 
 Input = Arrived | Starting | Asked | Returned | Overdue | Tick
-
-
-def fitting(fact: Fact, why: str) -> Fact:
-    """A decision whose event is too large, as one that fits: no value, or causes that do not say why."""
-    outcome, key = fact.outcome, fact.key
-    if outcome.kind == "completed":
-        error = Failure("PayloadTooLarge", why)
-        return fact._replace(outcome=Outcome("failed", causes=(Cause(key.node, key.tag, error),)))
-    causes = tuple(Cause(cause.node, cause.tag) for cause in outcome.causes)
-    return fact._replace(outcome=Outcome(outcome.kind, causes=causes))
 
 
 def said_again(event: Event, raw: bytes, redrive: int) -> tuple[Event, bytes]:
