@@ -101,4 +101,4 @@ def test_nothing_begins_while_the_process_stops_and_no_attempt_is_counted() -> N
     host.claim(2, 3)
     host.stopping = True
     assert host.begin() == []
-    assert [(row.at, row.attempt) for row in host.suspects.rows(5.0)] == [(5.0, 3), (5.0, 3)]
+    assert [(row.at, row.attempt) for row in host.suspects.rows(5.0)] == [(5.0, 0), (5.0, 0)]

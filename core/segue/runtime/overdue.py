@@ -106,7 +106,7 @@ class DueRows:
             job: The job.
             at: When somebody may claim it.
             again: Nothing runs until then: it is the next attempt.
-            begun: Whether the job's attempt counts.
+            begun: Whether the job's attempt is lost if somebody claims the row.
         """
         begun = begun and job.attempt > 0
         survived = job.started and self._host.clock() - job.started >= SURVIVED
@@ -117,8 +117,7 @@ class DueRows:
             call = msgspec.structs.replace(call, type=RETRY)
         if job.born:
             call = msgspec.structs.replace(call, time=datetime.fromtimestamp(job.born, UTC))
-        attempt = job.attempt if begun else max(job.attempt - 1, 0)
-        return Due(job.row, at, attempt, self._host.values.encode(call)[1], self._host.replica)
+        return Due(job.row, at, job.attempt, self._host.values.encode(call)[1], self._host.replica)
 
     def expect(self, at: float) -> None:
         """A row will be due at `at`."""

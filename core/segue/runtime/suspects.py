@@ -76,4 +76,5 @@ class Suspects:
 
     def rows(self, at: float) -> list[Due]:
         """The rows of those that wait, due at `at`: their attempts did not begin."""
-        return [self._host.overdue.row(job, at, begun=False) for job, _ in self._waiting.values()]
+        waiting = [job for job, _ in self._waiting.values()]
+        return [self._host.overdue.row(job, at, begun=False)._replace(attempt=job.attempt - 1) for job in waiting]
