@@ -28,6 +28,8 @@ class CellKind(IntEnum):
     SIGNAL: a signal arrived.
     WAITING: a wait, a sleep or a timer has begun.
     SENT: a call was sent.
+    PLACED: the run was moved; the revision is the epoch.
+    SNAPSHOT: what was handed over when it was; the revision is the epoch, the tag the page.
     """
 
     OUTCOME = 1
@@ -41,6 +43,8 @@ class CellKind(IntEnum):
     SIGNAL = 9
     WAITING = 10
     SENT = 11
+    PLACED = 12
+    SNAPSHOT = 13
 
 
 class CellKey(NamedTuple):

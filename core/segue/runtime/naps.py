@@ -87,6 +87,8 @@ class Naps:
         await self._turn.loads.notices([view])
         if view.noticed:
             state = (await self._turn.whole.read(view)).state
+            if key.node not in view.mine:
+                return None  # it was moved, and waits elsewhere
         else:
             await self._turn.loads.places(view, lambda: [key, *inputs(view.run.plan, view.state, key)])
             state = view.state

@@ -1,4 +1,4 @@
-"""Requests that change a live run: signals, cancel, pause, resume, retry. What is granted becomes a fact of the run."""
+"""Requests that change a live run: signals, cancel, pause, resume, retry, move. What is granted becomes a fact."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import msgspec
 
 from segue.errors import InvalidInput
 from segue.machine import orders
-from segue.machine.facts import AnyFact, Key, Pause, Reset, Signal
+from segue.machine.facts import AnyFact, Key, Pause, Placed, Reset, Signal
 from segue.plan.graph import ENTRY, EXIT
-from segue.plan.projection import COORDINATOR, Mode
+from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind
 from segue.runtime.ids import check_run_id
+from segue.runtime.placing import newest, standing
 from segue.runtime.view import View
+from segue.runtime.whole import Seen
 from segue.runtime.work import Asked
 from segue.wire import envelope
-from segue.wire.requests import Cancel, Done, Hold, Refused, Reply, Retry, Send
+from segue.wire.requests import Cancel, Done, Hold, Install, Move, Order, Refused, Reply, Retry, Send, Yield
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
@@ -41,7 +43,10 @@ class Orders:
         for item in asked:
             item.replies[item.place] = await self._grant(turn, item.request)
 
-    async def _grant(self, turn: Turn, request: Send | Cancel | Retry | Hold) -> Reply:
+    async def _grant(self, turn: Turn, request: Order) -> Reply:
+        if isinstance(request, Yield | Install):
+            handover = self._host.moving.handover
+            return await (handover.give(turn, request) if isinstance(request, Yield) else handover.take(turn, request))
         try:
             view = await self._view(turn, check_run_id(request.run))
         except InvalidInput as error:
@@ -49,11 +54,17 @@ class Orders:
         if view is None:
             return Refused(f"run {request.run} is not known here")
         try:
-            found = await self._decide(turn, view, request)
+            seen = await turn.whole.read(view)
+            if ENTRY not in view.mine:
+                return await self._moved(view, request)
+            found = self._decide(view, seen, request)
         except InvalidInput as error:
             return Refused(error.message, error.hint)
         if isinstance(found, str):
             return Done(False, found)
+        if isinstance(found, Placed):
+            self._host.moving.grant(turn, view, found)
+            return Done(True)
         turn.effects.choose(view, (found,))
         if isinstance(found, Reset):
             turn.whole.reopen(view, found.revision)
@@ -65,7 +76,6 @@ class Orders:
         known = turn.views.get(run)
         if known is not None:
             return known
-        entry = Key(ENTRY)
         found = await self._host.insist(partial(self._host.store.load, [_entry(run)]))
         raw = found.get(_entry(run))
         if raw is None:
@@ -74,11 +84,20 @@ class Orders:
             ref = await self._host.reader.run_of(envelope.decode(raw), mode)
         except LookupError:
             return None
-        view = turn.view(ref)
-        return view if entry.node in view.mine else None
+        return turn.view(ref) if holder(ref.plan, mode) == self._host.name else None
 
-    async def _decide(self, turn: Turn, view: View, request: Send | Cancel | Retry | Hold) -> AnyFact | str:
-        seen = await turn.whole.read(view)
+    async def _moved(self, view: View, request: Order) -> Reply:
+        """Somebody else answers for the run, or will soon."""
+        run = view.run
+        cells = await self._host.insist(partial(self._host.store.scan, [run.id]))
+        _, moving = standing(run.plan, self._host.name, run.id, cells)
+        if moving is None:
+            return Refused(f"run {run.id} was moved and is {run.mode} now", retry=True)
+        if isinstance(request, Move):
+            return Done(False, f"the run is being moved, and will be {run.mode}")
+        return Refused(f"run {run.id} is being moved", "try it again when it is there", retry=True)
+
+    def _decide(self, view: View, seen: Seen, request: Order) -> AnyFact | str:
         state, plan = seen.state, view.run.plan
         if isinstance(request, Cancel):
             return orders.cancel(plan, state)
@@ -86,9 +105,12 @@ class Orders:
             if request.revision and request.revision < state.revision:
                 return "the run has been retried"
             return orders.retry(plan, state, request.nodes, view.mine)
+        if isinstance(request, Move):
+            return orders.move(state, newest(seen.facts), view.run.mode, request.mode, request.epoch)
         if isinstance(request, Hold):
             number = max((fact.number for fact in seen.facts if isinstance(fact, Pause)), default=0)
             return orders.hold(state, number, request.paused)
+        assert isinstance(request, Send)
         if (
             len(request.slot) > LONGEST_SLOT
             or not f"{request.slot}{request.id}".isprintable()

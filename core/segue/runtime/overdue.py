@@ -7,6 +7,7 @@ A row is claimed by pushing its time forward, so that a claimer that dies loses 
   forward while the call runs here, and another replica takes over if it is not;
 - a node that waits for time, or for a signal and not for ever (`naps`);
 - a run of another flow that a node stands for: its start is repeated now and then, until its end is heard;
+- a run that is being moved, at who has granted it (`moving`);
 - an open run, at its home ("guard"): overdue, the run's start is heard again with a new redrive number, and everybody
   who decided something repeats it once, so that whatever a broker lost is found on the way.
 """
@@ -23,12 +24,15 @@ import anyio
 import msgspec
 
 from segue.errors import InvalidInput, SegueError, TransportUnavailable
+from segue.machine.facts import Placed
 from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.plan.projection import COORDINATOR, Mode
 from segue.ports.store import CellKey, CellKind, Due
+from segue.runtime.placing import placement, standing
 from segue.runtime.reader import withdrawn
 from segue.runtime.work import Job, News, Overdue, RunRef
 from segue.wire import envelope
+from segue.wire.envelope import Call
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
@@ -138,20 +142,17 @@ class DueRows:
         news = await self._guards(turn, [row for row in rows if row.key.node == EXIT])
         jobs: list[Job] = []
         given_up: list[Job] = []
-        for row in rows:
-            if row.key.node == EXIT:
+        for row, call, run in await self._calls(rows):
+            node = run.plan.index.nodes[call.node]
+            if node.kind not in ("step", "flow"):
+                await turn.naps.fired(row, run, call)
+                continue
+            if node.kind == "flow" and node.id not in self._host.role.mine(run.plan, run.mode):
+                turn.draft.after.append(row.key)  # it was moved, and has a row elsewhere
                 continue
             try:
-                call = envelope.decode_call(row.body)
-                run = await self._host.reader.run_of(call, call.mode)
-                if run.plan.index.nodes[call.node].kind not in ("step", "flow"):
-                    await turn.naps.fired(row, run, call)
-                    continue
                 job = self._host.reader.job(call, run)
-            except TransportUnavailable as error:
-                log.warning("due row of run %s: %s; it comes again", row.key.run, error.message)
-                continue
-            except (InvalidInput, LookupError) as error:
+            except InvalidInput as error:
                 log.error("due row of run %s, node %s: %s", row.key.run, row.key.node, error)
                 continue
             job.attempt, job.due, job.born = row.attempt + 1, True, call.time.timestamp()
@@ -168,6 +169,25 @@ class DueRows:
             news += repeated
             self._starts(turn, jobs)
         return news
+
+    async def _calls(self, rows: list[Due]) -> list[tuple[Due, Call, RunRef]]:
+        """The calls in rows, with their runs as they are placed now; runs that are being moved are gone on with."""
+        found: list[tuple[Due, Call, RunRef]] = []
+        for row in rows:
+            if row.key.node == RUN:
+                self._host.spawn(self._host.moving.drive, row)
+            if row.key.node in (EXIT, RUN):
+                continue
+            try:
+                call = envelope.decode_call(row.body)
+                run = await self._host.reader.run_of(call, call.mode)
+                found.append((row, call, run))
+            except TransportUnavailable as error:
+                log.warning("due row of run %s: %s; it comes again", row.key.run, error.message)
+            except (InvalidInput, LookupError) as error:
+                log.error("due row of run %s, node %s: %s", row.key.run, row.key.node, error)
+        placed = await self._host.placing.runs([run for _, _, run in found])
+        return [(row, call, placed.get(run.id, run)) for row, call, run in found]
 
     async def _withdrawn(self, job: Job) -> bool:
         cell = withdrawn(job)
@@ -191,8 +211,11 @@ class DueRows:
         for row in rows:
             entry = CellKey(row.key.run, ENTRY, "", 1, CellKind.OUTCOME)
             ended = found.get(entry._replace(node=EXIT))
-            if ended is not None and CellKey(row.key.run, RUN, "", 0, CellKind.NOTICED) in found:
-                ended = await self._newest_end(row.key.run)
+            now: Placed | None = None
+            cells: Mapping[CellKey, bytes] = {}
+            if CellKey(row.key.run, RUN, "", 0, CellKind.NOTICED) in found:
+                cells = await self._host.insist(partial(self._host.store.scan, [row.key.run]))
+                ended, now = newest_end(cells), placement(cells)
             raw = ended or found.get(entry)
             attempt = row.attempt + 1
             if raw is None:
@@ -207,6 +230,11 @@ class DueRows:
             except LookupError as error:
                 log.error("run %s: %s", row.key.run, error)
                 continue
+            if now is not None:
+                run = run._replace(mode=now.mode, epoch=now.epoch)
+            if ENTRY not in self._host.role.mine(run.plan, run.mode):
+                self._moved(turn, row, run, cells)
+                continue
             item = turn.news(run, event, raw)
             if item is not None:
                 item.recorded, item.redrive = True, attempt
@@ -220,9 +248,14 @@ class DueRows:
             turn.draft.due[row.key] = Due(row.key, turn.draft.now.timestamp() + pause, attempt, b"")
         return news
 
-    async def _newest_end(self, run: str) -> bytes | None:
-        """The end of a run's newest revision, if that has ended."""
-        return newest_end(await self._host.insist(partial(self._host.store.scan, [run])))
+    def _moved(self, turn: Turn, row: Due, run: RunRef, cells: Mapping[CellKey, bytes]) -> None:
+        """The guard of a run that was moved from here: until it has got there, the guard sees to it that it does."""
+        _, moving = standing(run.plan, self._host.name, run.id, cells)
+        if moving is None:
+            turn.draft.after.append(row.key)
+        else:
+            self._host.moving.go_on(turn, run)
+            turn.draft.due[row.key] = row._replace(at=turn.draft.now.timestamp() + GUARD_FIRST)
 
     def _pause(self) -> float:
         return max(0.0, min(POLL, self._next - self._time())) if self._next else POLL

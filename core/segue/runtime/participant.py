@@ -31,8 +31,10 @@ from segue.ports.transport import Channel, Transport
 from segue.runtime.catalog import Catalog
 from segue.runtime.families import Families
 from segue.runtime.lately import Lately
+from segue.runtime.moving import Moving
 from segue.runtime.orders import Orders
 from segue.runtime.overdue import DueRows
+from segue.runtime.placing import Overtaken, Placing
 from segue.runtime.reader import Reader
 from segue.runtime.reception import Reception
 from segue.runtime.roles import Role
@@ -106,6 +108,9 @@ class Participant:
         self.facts: Lately[CellKey, tuple[Fact, Event, bytes]] = Lately(FACTS)
         self.counts = Counts()
         self.noticed: Lately[str, None] = Lately(FACTS)
+        self.moved: Lately[str, None] = Lately(FACTS)
+        self.placing = Placing(self)
+        self.moving = Moving(self)
         self.reader = Reader(self)
         self.orders = Orders(self)
         self.families = Families(self)
@@ -152,10 +157,10 @@ class Participant:
             self._inbox.extend(inputs)
             self._filled.set()
 
-    def spawn(self, work: Callable[[Job], Coroutine[Any, Any, None]], job: Job) -> None:
-        """Do something about a call beside the turns."""
+    def spawn(self, work: Callable[[T], Coroutine[Any, Any, None]], item: T) -> None:
+        """Do something about a call, or a run, beside the turns."""
         if self._tasks is not None:
-            self._tasks.start_soon(work, job)
+            self._tasks.start_soon(work, item)
 
     def now(self) -> datetime:
         """The time, for events."""
@@ -242,6 +247,10 @@ class Participant:
         self._drained.set()
         try:
             await Turn(self).run(batch)
+        except Overtaken as found:
+            log.info("%s; its inputs are taken one by one", found.message)
+            for item in batch:
+                await self._alone(item)
         except Exception:
             log.exception("%s: a turn failed; its inputs are taken one by one", self.name)
             for item in batch:

@@ -16,6 +16,7 @@ from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind, Due
 from segue.runtime.ids import check_key, check_run_id
 from segue.runtime.overdue import GUARD_FIRST, newest_end
+from segue.runtime.placing import other, standing, waits
 from segue.runtime.work import Asked, News, RunRef, Starting, make_event, mark
 from segue.wire import envelope, requests
 from segue.wire.records import FlowRecord
@@ -23,14 +24,10 @@ from segue.wire.requests import (
     Accepted,
     Answer,
     Ask,
-    Cancel,
     Find,
     Found,
-    Hold,
     Refused,
     Reply,
-    Retry,
-    Send,
     Start,
 )
 
@@ -65,7 +62,7 @@ class Reception:
         for place, request in enumerate(asked):
             if isinstance(request, Start):
                 starts.append(Starting(request, replies, place, self._host.event()))
-            elif isinstance(request, Send | Cancel | Retry | Hold):
+            elif not isinstance(request, Find | Ask):
                 orders.append(Asked(request, replies, place, self._host.event()))
             else:
                 replies[place] = await self._answer(request)
@@ -90,18 +87,18 @@ class Reception:
             cells = await store.load([entry, entry._replace(node=EXIT), noticed])
             raw = cells.get(entry._replace(node=EXIT))
             if noticed in cells:
-                raw = newest_end(await store.scan([entry.run]))
-            plan = await self._plan_at_home(cells.get(entry))
+                cells = await store.scan([entry.run])
+                raw = newest_end(cells)
+            begun = cells.get(entry)
+            plan = None if begun is None else await self._host.catalog.plan(envelope.decode(begun).plan)
         except SegueError as error:
             return Refused(error.message, error.hint, error.retryable)
-        return Answer(True, msgspec.Raw(b"null" if raw is None else raw), plan) if plan else Answer(False)
-
-    async def _plan_at_home(self, entry: bytes | None) -> str:
-        """The plan of a run, by its recorded start, if this is its home: others may have heard of it too."""
-        name = envelope.decode(entry).plan if entry is not None else ""
-        plan = await self._host.catalog.plan(name) if name else None
-        mode: Mode = "orchestrated" if self._host.name == COORDINATOR else "choreographed"
-        return name if plan is not None and holder(plan, mode) == self._host.name else ""
+        known, moving = (False, None) if plan is None else standing(plan, self._host.name, entry.run, cells)
+        if plan is None or not known:
+            return Answer(False)  # others may have heard of it too, or decided it before
+        left = () if moving is None else waits(plan, cells, entry.run, moving.epoch)
+        ended = msgspec.Raw(b"null" if raw is None else raw)
+        return Answer(True, ended, plan.hash, None if moving is None else moving.mode, left)
 
     async def _welcome(self, starts: list[Starting]) -> list[Starting]:
         """The starts that may be accepted here; the others have their replies."""
@@ -114,7 +111,7 @@ class Reception:
             try:
                 await self._look_again(flow, group)
                 record, plan, mode = await self._at_home(flow)
-                welcome += await self._elsewhere(record, mode, holder(plan, _other(mode)), group)
+                welcome += await self._elsewhere(record, mode, holder(plan, other(mode)), group)
             except SegueError as error:
                 _refuse(group, error)
         return welcome
@@ -198,7 +195,7 @@ class Reception:
                 again = msgspec.structs.replace(envelope.decode(end), redrive=int(turn.draft.now.timestamp()))
                 self._host.families.tell(turn, envelope.decode(there[entry]), again)
 
-    async def _elsewhere(self, record: FlowRecord, mode: Mode, other: str, group: list[Starting]) -> list[Starting]:
+    async def _elsewhere(self, record: FlowRecord, mode: Mode, elsewhere: str, group: list[Starting]) -> list[Starting]:
         """After a change of mode, a key may belong to a run at the other placement; one key is one run."""
         if record.changed is None or (self._host.now() - record.changed).total_seconds() > record.key_lifetime:
             return group
@@ -208,18 +205,18 @@ class Reception:
         if not absent:
             return group
         asked: list[requests.Request] = [Find(record.flow, item.start.key) for item in absent]
-        subject = self._host.subjects.requests(other)
+        subject = self._host.subjects.requests(elsewhere)
         try:
             answer = await self._host.transport.request(subject, requests.encode(asked), 5.0)
             replies = requests.decode_replies(answer)
             if len(replies) != len(absent):
                 raise InvalidInput(f"{len(absent)} questions, {len(replies)} answers")
         except (TransportUnavailable, InvalidInput) as error:
-            log.warning("cannot ask %s for keys of %s: %s", other, record.flow, error.message)
+            log.warning("cannot ask %s for keys of %s: %s", elsewhere, record.flow, error.message)
             replies = [
                 Refused(
-                    f"flow {record.flow!r} ran at {other!r} before, which does not answer whether it knows the key",
-                    f"start {other!r}, or deploy with a shorter key_lifetime if its runs are over",
+                    f"flow {record.flow!r} ran at {elsewhere!r} before, which does not answer whether it knows the key",
+                    f"start {elsewhere!r}, or deploy with a shorter key_lifetime if its runs are over",
                     retry=True,
                 )
                 for _ in absent
@@ -227,7 +224,7 @@ class Reception:
         settled = set()
         for item, reply in zip(absent, replies, strict=True):
             if isinstance(reply, Found) and reply.run:
-                item.replies[item.place] = Accepted(reply.run, _other(mode), True)
+                item.replies[item.place] = Accepted(reply.run, other(mode), True)
                 settled.add(id(item))
             elif isinstance(reply, Refused):
                 item.replies[item.place] = reply
@@ -252,7 +249,3 @@ def _readable(item: Starting) -> bool:
 def _refuse(group: list[Starting], error: SegueError) -> None:
     for item in group:
         item.replies[item.place] = Refused(error.message, error.hint, error.retryable)
-
-
-def _other(mode: Mode) -> Mode:
-    return "choreographed" if mode == "orchestrated" else "orchestrated"

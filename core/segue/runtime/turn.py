@@ -81,6 +81,7 @@ class Turn:
         self.complete: set[Join] = set()
         self.started: set[str] = set()
         self.choices: list[News] = []
+        self.chosen: set[str] = set()
         self.later: list[News] = []
         self.loads = Loader(self)
         self.effects = Effects(self)
@@ -99,12 +100,14 @@ class Turn:
         proposed = await host.reception.accept(self, starts) if starts else []
         proposed += self._results(finished)
         news = await self._record(proposed)
+        await host.placing.runs([item.job.run for item in finished if item.job.due])
         news += await host.reader.read(self, [item for item in batch if isinstance(item, Arrived)])
         news += await host.overdue.read(self, [item.due for item in batch if isinstance(item, Overdue)])
         host.overdue.park(self)
         if asked:
             await host.orders.read(self, asked)
         await self._go_on(news)
+        await host.placing.fence(self, self.chosen)
         host.role.launch(self, list(self.draft.jobs.values()))
         if self.draft.ended:
             await host.families.ended(self)
@@ -121,6 +124,7 @@ class Turn:
             chosen, self.choices = self.choices, []
             later, self.later = self.later, []
             found = await self._record(chosen)
+            self.chosen |= {item.run.id for item in chosen}
             for item in found:
                 if isinstance(item.fact, Signal):
                     await self.naps.signalled(item)
@@ -204,11 +208,12 @@ class Turn:
                 if self._leads_nowhere(item):
                     continue
                 view = self.view(item.run)
-                if not view.mine:
+                if not (view.mine or view.noticed):
                     continue
+                view.ahead = max(view.ahead, item.event.epoch)
                 self.loads.notice(view, asked)
                 fresh.setdefault(item.run.id, []).append(item)
-                if isinstance(item.fact, Fact) and not view.noticed:
+                if isinstance(item.fact, Fact) and not view.whole:
                     view.hear(item.fact.key, item)
                     self.loads.ask(view, item, item.fact, asked)
             await self.loads.load(asked)
@@ -216,7 +221,7 @@ class Turn:
             news = []
             for run, items in fresh.items():
                 view = self.views[run]
-                plain = [item for item in items if isinstance(item.fact, Fact)] if not view.noticed else []
+                plain = [item for item in items if isinstance(item.fact, Fact)] if not view.whole else []
                 if plain:
                     news += self._hear(view, plain)
                 self.whole.take(view, [item for item in items if item not in plain])
@@ -331,6 +336,8 @@ class Turn:
         view = self.views.get(run.id)
         if view is None:
             view = self.views[run.id] = View(run, self.host.role.mine(run.plan, run.mode))
+        if run.id in self.host.moved:
+            view.noticed = True
         return view
 
     def news(self, run: RunRef, event: Event, raw: bytes, tickets: Tickets = ()) -> News | None:

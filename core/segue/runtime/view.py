@@ -24,9 +24,10 @@ class View:
         counts: Tallies that were asked for.
         noticed: Whether the run has notices here; None if that was not asked yet.
         pending: News that wait for a look at the whole run.
+        ahead: The newest epoch that was heard of: whoever has not got there yet decides nothing.
     """
 
-    __slots__ = ("counts", "known", "mine", "news", "noticed", "outcomes", "parked", "pending", "run")
+    __slots__ = ("ahead", "counts", "known", "mine", "news", "noticed", "outcomes", "parked", "pending", "run")
 
     def __init__(self, run: RunRef, mine: frozenset[str]) -> None:
         self.run = run
@@ -38,6 +39,12 @@ class View:
         self.counts: dict[Key, int] = {}
         self.noticed: bool | None = None
         self.pending: list[News] = []
+        self.ahead = 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether the run is looked at as a whole, or was heard of from where it has been moved to."""
+        return bool(self.noticed) or self.ahead > 1
 
     @property
     def state(self) -> State:

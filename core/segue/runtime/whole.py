@@ -38,6 +38,7 @@ from segue.plan.graph import EXIT, RUN
 from segue.ports.store import CellKey, CellKind, Due
 from segue.ports.tracing import Place
 from segue.runtime.overdue import GUARD_FIRST, LEASE
+from segue.runtime.placing import newest
 from segue.runtime.reader import withdrawn
 from segue.runtime.view import View
 from segue.runtime.work import Job, News
@@ -87,6 +88,8 @@ class Whole:
         while self._pending:
             pending, self._pending = self._pending, {}
             for view in pending.values():
+                if not view.noticed and view.ahead > 1 and not await self._installed(view):
+                    continue
                 if not view.noticed and not any(is_notice(item.fact) for item in view.pending):
                     view.pending = []  # a signal that nothing waits for yet
                     continue
@@ -99,7 +102,7 @@ class Whole:
         facts: list[AnyFact] = []
         events: dict[CellKey, tuple[AnyFact, Event, bytes]] = {}
         for cell, raw in cells.items():
-            if cell.kind in _MARKS:
+            if cell.kind in _MARKS or cell.kind == CellKind.SNAPSHOT:
                 continue
             event = envelope.decode(raw)
             fact = fact_of(event)
@@ -107,6 +110,7 @@ class Whole:
                 facts.append(fact)
                 events[cell] = (fact, event, raw)
         marks = frozenset(cell for cell in cells if cell.kind in _MARKS)
+        self._host.placing.place(view, newest(facts))
         return Seen(self._gather(view, facts, marks), facts, events, marks)
 
     def _gather(self, view: View, facts: list[AnyFact], marks: frozenset[CellKey]) -> State:
@@ -134,17 +138,35 @@ class Whole:
         view.noticed = True
         self._host.noticed.add([(view.run.id, None)])
 
+    async def _installed(self, view: View) -> bool:
+        """Keep what comes from where a run has been moved to; whether the move has got here meanwhile."""
+        for item in view.pending:
+            if not item.recorded:
+                self._draft.mark(item.cell, item.raw)
+        await self._turn.commit()
+        await self._turn.loads.load({view.run.noticed: view})
+        if not view.noticed:
+            view.pending = []
+        return bool(view.noticed)
+
+    def wake(self, view: View) -> None:
+        """Let a run be looked at, though there is no news of it."""
+        self._pending[view.run.id] = view
+
     async def _again(self, view: View) -> None:
         """Record what is new, and find all that follows."""
         items, view.pending = view.pending, []
         for item in items:
-            if not item.recorded and _kept(view, item.fact):
+            if not item.recorded and (view.ahead > 1 or _kept(view, item.fact)):
                 self._draft.keep(item)
                 if isinstance(item.fact, Fact):
                     self._draft.forget(view.run, item.fact)
         redrive = max((item.redrive for item in items), default=0)
         await self._turn.commit()
         seen = await self.read(view)
+        self._host.placing.forward(self._turn, view, items)
+        if not view.mine:
+            return
         if redrive and not self._said(view, redrive):
             self._repeat(view, seen, redrive)
         if any(isinstance(item.fact, Reset) for item in items):
@@ -249,7 +271,8 @@ class Whole:
     def _repeat(self, view: View, seen: Seen, redrive: int) -> None:
         """The guard woke up: say everything that was decided here once more."""
         for fact, event, raw in seen.events.values():
-            if event.source != self._host.source:
+            moved = view.run.epoch > 1 and self._host.placing.speaks(view, fact)
+            if event.source != self._host.source and not moved:
                 continue
             if isinstance(fact, Fact) and not self._turn.effects.said(view, fact):
                 continue

@@ -16,6 +16,7 @@ from segue.machine.facts import (
     Key,
     Outcome,
     Pause,
+    Placed,
     Reset,
     Signal,
     Stop,
@@ -29,7 +30,7 @@ from segue.ports.tracing import Place
 from segue.ports.transport import Consumer, Delivery
 from segue.wire import envelope
 from segue.wire.envelope import Call, Event
-from segue.wire.requests import Cancel, Hold, Reply, Retry, Send, Start
+from segue.wire.requests import Order, Reply, Start
 from segue.wire.said import Said, say
 
 Mark = tuple[str, str, str, int, int, int]
@@ -67,6 +68,7 @@ class RunRef(NamedTuple):
     plan: Plan
     mode: Mode
     key: str
+    epoch: int = 1
 
     def cell(self, key: Key, revision: int = 1) -> CellKey:
         """The cell of a node's outcome."""
@@ -89,6 +91,10 @@ class RunRef(NamedTuple):
         """Where it is recorded that there are notices of this run here."""
         return CellKey(self.id, RUN, "", 0, CellKind.NOTICED)
 
+    def placed(self, epoch: int) -> CellKey:
+        """Where it is recorded that the run was moved."""
+        return CellKey(self.id, RUN, "", epoch, CellKind.PLACED)
+
     def place(self, fact: AnyFact) -> CellKey:
         """The cell of a fact."""
         match fact:
@@ -104,6 +110,8 @@ class RunRef(NamedTuple):
                 return CellKey(self.id, RUN, "", revision, CellKind.RESET)
             case Pause(number):
                 return CellKey(self.id, RUN, "", number, CellKind.PAUSE)
+            case Placed(epoch):
+                return self.placed(epoch)
             case Signal(name, slot):
                 return CellKey(self.id, name, slot, 0, CellKind.SIGNAL)
 
@@ -226,6 +234,7 @@ class Job:
             type=envelope.CALL,
             specversion=envelope.SPEC,
             mode=run.mode,
+            epoch=run.epoch,
             inputs=self.inputs,
             tag=self.key.tag,
             revision=self.revision,
@@ -254,7 +263,7 @@ class Starting(NamedTuple):
 class Asked(NamedTuple):
     """Input of a turn: a request that changes a live run, and where its reply goes."""
 
-    request: Send | Cancel | Retry | Hold
+    request: Order
     replies: list[Reply | None]
     place: int
     done: Any
@@ -322,7 +331,8 @@ def result_event(item: Returned, source: str, time: datetime) -> Event:
 
 
 def _event(run: RunRef, said: Said, source: str, time: datetime, name: str, **more: Any) -> Event:
-    return announced(Origin(run.id, run.plan.hash, run.plan.flow, run.key), said, source, time, name, **more)
+    of = Origin(run.id, run.plan.hash, run.plan.flow, run.key)
+    return announced(of, said, source, time, name, epoch=run.epoch, **more)
 
 
 class Origin(NamedTuple):

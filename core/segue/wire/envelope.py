@@ -26,7 +26,18 @@ SPEC = "1.0"
 TYPE = "segue."
 """Types are this and the kind."""
 
-NOTICES = ("stopped", "undone", "compensated", "compensation.failed", "reset", "paused", "resumed", "signalled")
+NOTICES = (
+    "stopped",
+    "undone",
+    "compensated",
+    "compensation.failed",
+    "reset",
+    "paused",
+    "resumed",
+    "signalled",
+    "moving",
+    "moved",
+)
 """Kinds of events that concern more than one node of a run: all its participants hear them."""
 
 ATTEMPT_FAILED = "attempt.failed"

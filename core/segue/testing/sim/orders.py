@@ -1,4 +1,4 @@
-"""What people do to a run of a simulation: cancel it, hold it for a while, retry it when it has ended."""
+"""What people do to a run of a simulation: cancel it, hold it for a while, move it, retry it when it has ended."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from segue.runtime.placing import other
 from segue.testing.sim.log import Said
-from segue.wire.requests import Cancel, Hold, Reply, Retry
+from segue.wire.requests import Cancel, Hold, Move, Reply, Retry
 
 if TYPE_CHECKING:
     from segue.testing.sim.world import World
@@ -22,12 +23,14 @@ class Orders(msgspec.Struct, frozen=True):
         hold: From when to when it is held.
         retries: How often it is retried after it has ended.
         chosen: Nodes that are run again with the first retry, whatever came of them.
+        moves: When it is moved to the other mode, and back.
     """
 
     cancel: float | None = None
     hold: tuple[float, float] | None = None
     retries: int = 0
     chosen: tuple[str, ...] = ()
+    moves: tuple[float, ...] = ()
 
     @classmethod
     def draw(cls, rng: random.Random, retries: int = 2) -> Orders:
@@ -60,6 +63,9 @@ class Person:
     def begin(self) -> None:
         """The run was accepted."""
         ask, orders = self._world.clients.ask, self._orders
+        mode = self._world.log.modes[self._run]
+        for number, when in enumerate(orders.moves):
+            ask(self._flow, Move(self._run, mode if number % 2 else other(mode)), when)
         if orders.cancel is not None:
             ask(self._flow, Cancel(self._run), orders.cancel)
         if orders.hold is not None:

@@ -27,13 +27,18 @@ def tell(world: World, run: str) -> Story:
     log = world.log
     plan = world.plan_of(run)
     orchestrated = log.modes[run] == "orchestrated"
+    moved = any(cell.run == run and cell.kind == CellKind.PLACED for _, cell in log.cells)
     story = Story({})
     for (part, cell), raw in log.cells.items():
         if cell.run != run or cell.kind != CellKind.OUTCOME:
             continue
         place, outcome = _outcome(log, raw)
         node = plan.index.nodes[place[0].node]
-        if part == (COORDINATOR if orchestrated else node.owner):
+        if moved:
+            # Where it was decided is a matter of time; that all copies are the same is checked.
+            if part in (COORDINATOR, node.owner):
+                story.outcomes.setdefault(place, outcome)
+        elif part == (COORDINATOR if orchestrated else node.owner):
             story.outcomes[place] = outcome
         if part == node.owner and node.kind == "step" and log.attempts[cell]:
             story.completed_at_service[place] = outcome

@@ -17,6 +17,7 @@ from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind
 from segue.ports.transport import Group
 from segue.runtime.overdue import GUARD_LAST
+from segue.runtime.placing import other
 from segue.testing.sim.broker import SimBroker, SimRegistry, SimTransport
 from segue.testing.sim.client import Clients, Then
 from segue.testing.sim.faults import Dice, Faults
@@ -82,10 +83,11 @@ class World:
         self._runs: dict[str, Plan] = {}
         self._deploy()
 
-    def home(self, flow: str) -> str:
-        """Who is asked about the runs of a flow."""
+    def homes(self, flow: str) -> tuple[str, ...]:
+        """Who is asked about the runs of a flow, who starts them first."""
         record = self.flows[flow]
-        return holder(self.plans[record.plan], record.mode)
+        plan = self.plans[record.plan]
+        return holder(plan, record.mode), holder(plan, other(record.mode))
 
     def plan_of(self, run: str) -> Plan:
         """The plan of a run that a client started."""
