@@ -4,8 +4,8 @@ A run's state at a participant is a set of facts that only grows. The machine ne
 for, so everything here is small and immutable, and nothing is ever overwritten.
 
 Most runs know one kind of fact only, the outcome of a node. The others are *notices*: stops, undo tokens, resets,
-pauses and placements. A run that has notices at a participant is looked at as a whole there (`machine.whole`), since a notice
-concerns everything that is still open.
+pauses and placements. A run that has notices at a participant is looked at as a whole there (`machine.whole`), since a
+notice concerns everything that is still open.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import msgspec
 from segue.errors import InvalidInput, TransportUnavailable
 from segue.machine.facts import Fact, Key
 from segue.plan.graph import Node
+from segue.plan.projection import Mode
 from segue.ports.store import CellKey, CellKind
 from segue.ports.tracing import Place
 from segue.runtime.work import Arrived, Job, News, RunRef, Ticket
@@ -137,7 +138,9 @@ class Reader:
         plan = self._host.catalog.plans.get(message.plan) or await self._host.catalog.plan(message.plan)
         if plan is None:
             raise LookupError(f"plan {message.plan} of flow {message.flow} is not in the registry")
-        return RunRef(message.run, plan, "choreographed" if mode == "choreographed" else "orchestrated", message.key)
+        placed: Mode = "choreographed" if mode == "choreographed" else "orchestrated"
+        epoch = message.epoch if isinstance(message, Call) else 1
+        return RunRef(message.run, plan, placed, message.key, epoch)
 
     async def _event(self, turn: Turn, raw: bytes, ticket: Ticket) -> News | None:
         event = envelope.decode(raw)

@@ -20,6 +20,7 @@ from segue.machine.facts import (
     Invoke,
     Key,
     Listen,
+    Placed,
     Record,
     Repeat,
     Reset,
@@ -180,7 +181,7 @@ class Whole:
         calls = [job for effect in effects if (job := self._call(view, effect, seen, redrive)) is not None]
         lost = await self._turn.commit()
         for job in calls:
-            if job.parking not in lost:
+            if job.parking not in lost and (redrive or job.sending not in lost):
                 self._draft.job(job)
         for effect in effects:
             if isinstance(effect, Sleep | Listen):
@@ -271,6 +272,8 @@ class Whole:
     def _repeat(self, view: View, seen: Seen, redrive: int) -> None:
         """The guard woke up: say everything that was decided here once more."""
         for fact, event, raw in seen.events.values():
+            if isinstance(fact, Placed):
+                continue
             moved = view.run.epoch > 1 and self._host.placing.speaks(view, fact)
             if event.source != self._host.source and not moved:
                 continue

@@ -69,9 +69,9 @@ class Clients:
                 await Pause(0.2)
                 continue
             [reply] = requests.decode_replies(answer)
-            if not (isinstance(reply, Refused) and reply.retry):
+            if not isinstance(reply, Refused) or (isinstance(request, Start) and not reply.retry):
                 return reply
-            if not isinstance(request, Start):
+            if not isinstance(request, Start):  # whoever does not know the run may have moved it
                 home = homes[-1] if home == homes[0] else homes[0]
             await Pause(0.2)
 
