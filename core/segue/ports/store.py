@@ -30,6 +30,7 @@ class CellKind(IntEnum):
     SENT: a call was sent.
     PLACED: the run was moved; the revision is the epoch.
     SNAPSHOT: what was handed over when it was; the revision is the epoch, the tag the page.
+    CORRECTED: what counts instead of what was recorded here after the run had been moved away.
     """
 
     OUTCOME = 1
@@ -45,6 +46,7 @@ class CellKind(IntEnum):
     SENT = 11
     PLACED = 12
     SNAPSHOT = 13
+    CORRECTED = 14
 
 
 class CellKey(NamedTuple):

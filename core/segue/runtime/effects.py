@@ -15,6 +15,7 @@ from segue.machine.facts import (
     Key,
     Listen,
     Outcome,
+    Placed,
     Record,
     Repeat,
     Sleep,
@@ -65,6 +66,8 @@ class Effects:
         """Facts that count only once they are recorded."""
         for fact in facts:
             self._turn.choices.append(self.news(view, fact))
+            if not isinstance(fact, Placed):
+                self._turn.acted.setdefault(view.run.id, view.run.epoch)
 
     def give_up(self, job: Job) -> None:
         """Its service declares a call cancelled that was withdrawn and does not run."""
@@ -85,6 +88,7 @@ class Effects:
     def decided(self, view: View, fact: Fact, redrive: int) -> News:
         """Record a decision, publish it if somebody hears it, and close the run with its exit."""
         run = view.run
+        self._turn.acted.setdefault(run.id, run.epoch)
         news = self.news(view, fact)
         news.recorded = True
         news.redrive = redrive

@@ -18,7 +18,7 @@ from segue.machine.facts import AnyFact, Invoke, Key, Placed, State
 from segue.machine.whole import gather, look
 from segue.plan.graph import ENTRY, RUN
 from segue.ports.store import Cell, CellKey, CellKind
-from segue.runtime.placing import other, placement
+from segue.runtime.placing import other, placement, truth
 from segue.runtime.view import View
 from segue.runtime.work import Job, RunRef, make_event
 from segue.wire import envelope, requests
@@ -130,18 +130,22 @@ class Handover:
                 view.noticed = True
                 turn.whole.wake(view)
             return Done(False)
-        self._keep(turn, run, request.page)
+        given = self._keep(turn, run, request.page)
+        self._correct(turn, await turn.commit(), given)
         if request.last:
             await turn.commit()
             await self._begin(turn, run)
         return Done(True)
 
-    def _keep(self, turn: Turn, run: RunRef, page: Page) -> None:
+    def _keep(self, turn: Turn, run: RunRef, page: Page) -> dict[CellKey, bytes]:
         index = run.plan.index
+        given: dict[CellKey, bytes] = {}
         for raw in page.facts:
             fact = fact_of(envelope.decode(raw))
             if fact is not None:
-                turn.draft.mark(run.place(fact), bytes(raw))
+                given[run.place(fact)] = bytes(raw)
+        for cell, body in given.items():
+            turn.draft.mark(cell, body)
         for node, tag, revision in page.begun:
             if node in index.nodes:
                 kind = CellKind.PARKED if index.nodes[node].kind == "flow" else CellKind.SENT
@@ -149,6 +153,14 @@ class Handover:
         for nap in page.naps:
             mark = run.mark(nap.node, nap.tag, nap.revision, CellKind.WAITING)
             turn.draft.mark(mark, requests.encode_nap(nap))
+        return given
+
+    def _correct(self, turn: Turn, lost: Mapping[CellKey, bytes], given: Mapping[CellKey, bytes]) -> None:
+        """What was recorded here after the run had been moved away does not count where others decided otherwise."""
+        for cell, raw in given.items():
+            chosen = cell.kind in (CellKind.OUTCOME, CellKind.STOP, CellKind.SIGNAL)
+            if chosen and cell in lost and fact_of(envelope.decode(lost[cell])) != fact_of(envelope.decode(raw)):
+                turn.draft.mark(cell._replace(kind=CellKind.CORRECTED), raw)
 
     async def _begin(self, turn: Turn, run: RunRef) -> None:
         """All is here: from now on, what is the share of this participant is decided by it."""
@@ -219,8 +231,8 @@ class Handover:
         begun |= {(job.key, job.revision) for job in here if job.run.id == run.id and not job.undo}
         return gather(run.plan, facts, begun)
 
-    async def _scan(self, run: str) -> dict[CellKey, bytes]:
-        return await self._host.insist(partial(self._host.store.scan, [run]))
+    async def _scan(self, run: str) -> Mapping[CellKey, bytes]:
+        return truth(await self._host.insist(partial(self._host.store.scan, [run])))
 
 
 def _pages(run: str, epoch: int, cells: Mapping[CellKey, bytes]) -> list[Yielded]:

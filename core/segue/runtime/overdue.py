@@ -28,7 +28,7 @@ from segue.machine.facts import Placed
 from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.plan.projection import COORDINATOR, Mode
 from segue.ports.store import CellKey, CellKind, Due
-from segue.runtime.placing import placement, standing
+from segue.runtime.placing import placement, standing, truth
 from segue.runtime.reader import withdrawn
 from segue.runtime.work import Job, News, Overdue, RunRef
 from segue.wire import envelope
@@ -214,7 +214,7 @@ class DueRows:
             now: Placed | None = None
             cells: Mapping[CellKey, bytes] = {}
             if CellKey(row.key.run, RUN, "", 0, CellKind.NOTICED) in found:
-                cells = await self._host.insist(partial(self._host.store.scan, [row.key.run]))
+                cells = truth(await self._host.insist(partial(self._host.store.scan, [row.key.run])))
                 ended, now = newest_end(cells), placement(cells)
             raw = ended or found.get(entry)
             attempt = row.attempt + 1

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from segue.errors import SegueError
-from segue.machine.facts import AnyFact, Fact, Placed, Token, Undone
+from segue.machine.facts import AnyFact, Fact, Placed, Stop, Token, Undone
 from segue.plan.graph import ENTRY, RUN, Plan
 from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind
@@ -58,6 +58,19 @@ def placement(cells: Mapping[CellKey, bytes]) -> Placed | None:
     found = max((cell for cell in cells if cell.kind == CellKind.PLACED), key=lambda cell: cell.revision, default=None)
     fact = None if found is None else fact_of(envelope.decode(cells[found]))
     return fact if isinstance(fact, Placed) else None
+
+
+def truth(cells: Mapping[CellKey, bytes]) -> Mapping[CellKey, bytes]:
+    """The cells of a run, with what counts instead of what was recorded by who had been overtaken by a move."""
+    better = [cell for cell in cells if cell.kind == CellKind.CORRECTED]
+    if not better:
+        return cells
+    found = {cell: raw for cell, raw in cells.items() if cell.kind != CellKind.CORRECTED}
+    for cell in better:
+        fact = fact_of(envelope.decode(cells[cell]))
+        kind = CellKind.STOP if isinstance(fact, Stop) else CellKind.SIGNAL
+        found[cell._replace(kind=CellKind.OUTCOME if isinstance(fact, Fact) else kind)] = cells[cell]
+    return found
 
 
 def moved(run: str, epoch: int, who: str = "") -> CellKey:
@@ -146,20 +159,17 @@ class Placing:
             return fact.key.node in view.mine
         return ENTRY in view.mine
 
-    async def fence(self, turn: Turn, chosen: Iterable[str]) -> None:
+    async def fence(self, turn: Turn) -> None:
         """See that no run was moved away meanwhile, before what was decided in a turn is said or done.
-
-        Args:
-            turn: The turn.
-            chosen: Runs with choices; those with calls, or that end, are known.
 
         Raises:
             Overtaken: One was.
         """
-        draft = turn.draft
-        acting = {*chosen, *(cell.run for cell in draft.jobs), *(run.id for run, _, _ in draft.ended)}
-        views = [view for run in acting if (view := turn.views.get(run)) is not None and view.mine]
-        cells = [view.run.placed(view.run.epoch + 1) for view in views]
+        acted = dict(turn.acted)
+        for job in turn.draft.jobs.values():
+            if self._host.role.mine(job.run.plan, job.run.mode):
+                acted.setdefault(job.run.id, job.run.epoch)
+        cells = [CellKey(run, RUN, "", epoch + 1, CellKind.PLACED) for run, epoch in acted.items()]
         if cells and (found := await self._host.insist(partial(self._host.store.load, cells))):
             names = ", ".join(sorted(cell.run for cell in found))
             raise Overtaken(f"{self._host.name}: run {names} was moved meanwhile")

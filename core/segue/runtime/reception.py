@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind, Due
 from segue.runtime.ids import check_key, check_run_id
 from segue.runtime.overdue import GUARD_FIRST, newest_end
-from segue.runtime.placing import other, standing, waits
+from segue.runtime.placing import other, standing, truth, waits
 from segue.runtime.work import Asked, News, RunRef, Starting, make_event, mark
 from segue.wire import envelope, requests
 from segue.wire.records import FlowRecord
@@ -84,10 +85,10 @@ class Reception:
                 return Found(run if run and await store.load([entry]) else "")
             entry = CellKey(check_run_id(request.run), ENTRY, "", 1, CellKind.OUTCOME)
             noticed = CellKey(entry.run, RUN, "", 0, CellKind.NOTICED)
-            cells = await store.load([entry, entry._replace(node=EXIT), noticed])
+            cells: Mapping[CellKey, bytes] = await store.load([entry, entry._replace(node=EXIT), noticed])
             raw = cells.get(entry._replace(node=EXIT))
             if noticed in cells:
-                cells = await store.scan([entry.run])
+                cells = truth(await store.scan([entry.run]))
                 raw = newest_end(cells)
             begun = cells.get(entry)
             plan = None if begun is None else await self._host.catalog.plan(envelope.decode(begun).plan)
@@ -189,7 +190,8 @@ class Reception:
             entry = CellKey(item.start.run, ENTRY, "", 1, CellKind.OUTCOME)
             if item.start.parent is None or entry not in there:
                 continue
-            end = newest_end(await self._host.insist(partial(self._host.store.scan, [item.start.run])))
+            cells = await self._host.insist(partial(self._host.store.scan, [item.start.run]))
+            end = newest_end(truth(cells))
             if end is not None:
                 # Another body than before, or the broker drops it as a repeat of what was lost.
                 again = msgspec.structs.replace(envelope.decode(end), redrive=int(turn.draft.now.timestamp()))

@@ -81,7 +81,7 @@ class Turn:
         self.complete: set[Join] = set()
         self.started: set[str] = set()
         self.choices: list[News] = []
-        self.chosen: set[str] = set()
+        self.acted: dict[str, int] = {}
         self.later: list[News] = []
         self.loads = Loader(self)
         self.effects = Effects(self)
@@ -107,7 +107,7 @@ class Turn:
         if asked:
             await host.orders.read(self, asked)
         await self._go_on(news)
-        await host.placing.fence(self, self.chosen)
+        await host.placing.fence(self)
         host.role.launch(self, list(self.draft.jobs.values()))
         if self.draft.ended:
             await host.families.ended(self)
@@ -124,7 +124,6 @@ class Turn:
             chosen, self.choices = self.choices, []
             later, self.later = self.later, []
             found = await self._record(chosen)
-            self.chosen |= {item.run.id for item in chosen}
             for item in found:
                 if isinstance(item.fact, Signal):
                     await self.naps.signalled(item)

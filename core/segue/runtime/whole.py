@@ -39,7 +39,7 @@ from segue.plan.graph import EXIT, RUN
 from segue.ports.store import CellKey, CellKind, Due
 from segue.ports.tracing import Place
 from segue.runtime.overdue import GUARD_FIRST, LEASE
-from segue.runtime.placing import newest
+from segue.runtime.placing import newest, truth
 from segue.runtime.reader import withdrawn
 from segue.runtime.view import View
 from segue.runtime.work import Job, News
@@ -99,7 +99,7 @@ class Whole:
 
     async def read(self, view: View) -> Seen:
         """Everything that is recorded of a run here."""
-        cells = await self._host.insist(partial(self._host.store.scan, [view.run.id]))
+        cells = truth(await self._host.insist(partial(self._host.store.scan, [view.run.id])))
         facts: list[AnyFact] = []
         events: dict[CellKey, tuple[AnyFact, Event, bytes]] = {}
         for cell, raw in cells.items():

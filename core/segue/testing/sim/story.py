@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from segue.machine.facts import Fact, Key, Outcome, Reason, Reset, Stop
+from segue.machine.facts import Fact, Key, Outcome, Placed, Reason, Reset, Stop
 from segue.plan.names import EXIT
 from segue.plan.projection import COORDINATOR
 from segue.ports.store import CellKind
@@ -29,9 +29,16 @@ def tell(world: World, run: str) -> Story:
     orchestrated = log.modes[run] == "orchestrated"
     moved = any(cell.run == run and cell.kind == CellKind.PLACED for _, cell in log.cells)
     story = Story({})
+    left: set[str] = set()
     for (part, cell), raw in log.cells.items():
-        if cell.run != run or cell.kind != CellKind.OUTCOME:
+        if cell.run != run or cell.kind not in (CellKind.OUTCOME, CellKind.PLACED):
             continue
+        event, fact = log.read(raw)
+        if isinstance(fact, Placed):
+            (left.add if (part == COORDINATOR) == (fact.mode == "choreographed") else left.discard)(part)
+            continue
+        if part in left and event.source.endswith(f"/{part}") and not log.attempts[cell]:
+            continue  # recorded by a process that had been overtaken by a move: nobody ever hears of it
         place, outcome = _outcome(log, raw)
         node = plan.index.nodes[place[0].node]
         if moved:
