@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from segue.machine.facts import AnyFact, Invoke, Key, Placed, State
+from segue.machine.facts import AnyFact, Invoke, Key, Pause, Placed, State, Stop
+from segue.machine.routes import Mine
 from segue.machine.whole import gather, look
 from segue.plan.graph import ENTRY, RUN
 from segue.ports.store import Cell, CellKey, CellKind
 from segue.runtime.placing import other, placement, truth
+from segue.runtime.reader import SETTLED
 from segue.runtime.view import View
 from segue.runtime.work import Job, RunRef, make_event
 from segue.wire import envelope, requests
@@ -28,9 +30,6 @@ from segue.wire.said import fact_of
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
     from segue.runtime.turn import Turn
-
-SETTLED = 3.0
-"""Seconds after which a call that is under way at some replica has a due row; what has none by then is called again."""
 
 PAGE = 1000
 """Calls and waiting nodes in a page; how many facts it has is a matter of their size."""
@@ -71,8 +70,6 @@ class Handover:
             self._place(turn, run)
             await turn.commit()
         pages = await self.snapshot(run)
-        if not request.page:
-            await self._see_to(turn, run)
         if request.page >= len(pages):
             return Refused(f"there are {len(pages)} pages")
         return pages[request.page]
@@ -95,9 +92,8 @@ class Handover:
         final = {(cell.node, cell.tag, cell.revision) for cell in cells if cell.kind == CellKind.OUTCOME}
         state = self._state(run, cells)
         mine = self._host.role.mine(run.plan, other(run.mode))
-        ready = [effect for effect in look(run.plan, state, mine) if isinstance(effect, Invoke)]
         begun = {(*key, revision) for key, revision in state.started}
-        begun |= {(*effect.key, effect.revision) for effect in ready}
+        begun |= {(*effect.key, effect.revision) for effect in self._ready(run, cells, mine)}
         naps = [requests.decode_nap(raw) for cell, raw in cells.items() if cell.kind == CellKind.WAITING]
         waiting = tuple(nap for nap in naps if (nap.node, nap.tag, nap.revision) not in final)
         pages: list[Page] = []
@@ -176,11 +172,40 @@ class Handover:
                 bind = partial(self._host.store.bind, run.plan.flow, [(run.key, run.id)])
                 await self._host.insist(bind)
             # Also if it has ended: that was recorded by somebody who perhaps could not say it any more.
-            turn.whole.reopen(View(run, mine), self._state(run, cells).revision)
+            turn.whole.reopen(View(run, mine), gather(run.plan, _facts(cells)).revision)
         view = turn.view(run)
-        await self._see_to(turn, run)
+        calls = self._calls(turn, run, cells)
         await turn.commit()
+        for job in calls:
+            turn.draft.job(job)
         turn.whole.wake(view)
+
+    def _calls(self, turn: Turn, run: RunRef, cells: Mapping[CellKey, bytes]) -> list[Job]:
+        """Go on with calls that may have begun elsewhere; the commands to send for it.
+
+        A service gives them a due row of its own: by then, a call that is under way at a replica has one too, under
+        the same key. Runs of other flows are asked for again, which is harmless.
+        """
+        host, now, commands = self._host, turn.draft.now.timestamp(), []
+        mine = host.role.mine(run.plan, run.mode)
+        on = {
+            (effect.key, effect.revision)
+            for effect in look(run.plan, self._state(run, cells), mine)
+            if isinstance(effect, Invoke)
+        }
+        for effect in self._ready(run, cells, mine):
+            job = Job(run, effect.key, effect.revision, effect.args, (), ())
+            goes_on, job.attempt = (job.key, job.revision) in on, 0
+            if run.plan.index.nodes[job.key.node].kind == "flow":
+                if job.parking in cells and goes_on:
+                    turn.draft.due[job.row] = host.overdue.row(job, now)
+            elif not host.role.executes:
+                turn.draft.mark(job.sending)
+                job.perhaps = True
+                commands += [job] if goes_on else []
+            elif goes_on and job.sending in cells and job.parking not in cells and job.cell not in host.running:
+                turn.draft.due[job.row] = host.overdue.row(job, now + SETTLED)
+        return commands
 
     def _place(self, turn: Turn, run: RunRef) -> None:
         event = make_event(run, Placed(run.epoch, run.mode), self._host.source, turn.draft.now)
@@ -218,18 +243,19 @@ class Handover:
 
     # What is known.
 
+    def _ready(self, run: RunRef, cells: Mapping[CellKey, bytes], mine: Mine) -> list[Invoke]:
+        """Calls that may have been made, because nothing was missing for them; a stop came too late for them."""
+        facts = [fact for fact in _facts(cells) if not isinstance(fact, Stop | Pause)]
+        return [effect for effect in look(run.plan, gather(run.plan, facts), mine) if isinstance(effect, Invoke)]
+
     def _state(self, run: RunRef, cells: Mapping[CellKey, bytes]) -> State:
-        facts: list[AnyFact] = []
-        for cell, raw in cells.items():
-            if cell.kind not in _HIDDEN and (fact := fact_of(envelope.decode(raw))) is not None:
-                facts.append(fact)
         nodes = run.plan.index.nodes
         begun = {
             (Key(cell.node, cell.tag), cell.revision) for cell in cells if cell.kind in _BEGUN and cell.node in nodes
         }
         here = self._host.running.values()
         begun |= {(job.key, job.revision) for job in here if job.run.id == run.id and not job.undo}
-        return gather(run.plan, facts, begun)
+        return gather(run.plan, _facts(cells), begun)
 
     async def _scan(self, run: str) -> Mapping[CellKey, bytes]:
         return truth(await self._host.insist(partial(self._host.store.scan, [run])))
@@ -247,3 +273,8 @@ def _pages(run: str, epoch: int, cells: Mapping[CellKey, bytes]) -> list[Yielded
 
 def _page(run: str, epoch: int, number: int) -> CellKey:
     return CellKey(run, RUN, str(number), epoch, CellKind.SNAPSHOT)
+
+
+def _facts(cells: Mapping[CellKey, bytes]) -> list[AnyFact]:
+    facts = (fact_of(envelope.decode(raw)) for cell, raw in cells.items() if cell.kind not in _HIDDEN)
+    return [fact for fact in facts if fact is not None]

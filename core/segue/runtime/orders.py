@@ -14,7 +14,7 @@ from segue.plan.graph import ENTRY, EXIT
 from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind
 from segue.runtime.ids import check_run_id
-from segue.runtime.placing import newest, standing
+from segue.runtime.placing import accepted, newest, standing
 from segue.runtime.view import View
 from segue.runtime.whole import Seen
 from segue.runtime.work import Asked
@@ -73,9 +73,6 @@ class Orders:
     async def _view(self, turn: Turn, run: str) -> View | None:
         """The run, if it was accepted here."""
         mode: Mode = "orchestrated" if self._host.name == COORDINATOR else "choreographed"
-        known = turn.views.get(run)
-        if known is not None:
-            return known
         found = await self._host.insist(partial(self._host.store.load, [_entry(run)]))
         raw = found.get(_entry(run))
         if raw is None:
@@ -84,13 +81,16 @@ class Orders:
             ref = await self._host.reader.run_of(envelope.decode(raw), mode)
         except LookupError:
             return None
-        return turn.view(ref) if holder(ref.plan, mode) == self._host.name else None
+        if holder(ref.plan, mode) != self._host.name:
+            return None
+        known = accepted(self._host, run, found) or bool(await self._host.placing.runs([ref]))
+        return turn.view(ref) if known else None
 
     async def _moved(self, view: View, request: Order) -> Reply:
         """Somebody else answers for the run, or will soon."""
         run = view.run
         cells = await self._host.insist(partial(self._host.store.scan, [run.id]))
-        _, moving = standing(run.plan, self._host.name, run.id, cells)
+        _, moving = standing(run.plan, self._host, run.id, cells)
         if moving is None:
             return Refused(f"run {run.id} was moved and is {run.mode} now", retry=True)
         if isinstance(request, Move):

@@ -250,7 +250,7 @@ class DueRows:
 
     def _moved(self, turn: Turn, row: Due, run: RunRef, cells: Mapping[CellKey, bytes]) -> None:
         """The guard of a run that was moved from here: until it has got there, the guard sees to it that it does."""
-        _, moving = standing(run.plan, self._host.name, run.id, cells)
+        _, moving = standing(run.plan, self._host, run.id, cells)
         if moving is None:
             turn.draft.after.append(row.key)
         else:

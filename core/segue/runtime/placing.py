@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from segue.errors import SegueError
-from segue.machine.facts import AnyFact, Fact, Placed, Stop, Token, Undone
+from segue.machine.facts import AnyFact, Fact, Key, Placed, Stop, Token, Undone
 from segue.plan.graph import ENTRY, RUN, Plan
 from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind
@@ -83,24 +83,30 @@ def waits(plan: Plan, cells: Mapping[CellKey, bytes], run: str, epoch: int) -> t
     return tuple(name for name in plan.index.services if moved(run, epoch, name) not in cells)
 
 
-def standing(plan: Plan, name: str, run: str, cells: Mapping[CellKey, bytes]) -> tuple[bool, Placed | None]:
+def standing(plan: Plan, host: Participant, run: str, cells: Mapping[CellKey, bytes]) -> tuple[bool, Placed | None]:
     """Whether a participant answers for a run, and where the run is being moved to from here.
 
     Args:
         plan: The run's plan.
-        name: The participant.
+        host: The participant.
         run: The run's id.
         cells: What it has of the run.
     """
-    now = placement(cells)
+    now, name = placement(cells), host.name
     if now is None:
         mode: Mode = "orchestrated" if name == COORDINATOR else "choreographed"
-        return holder(plan, mode) == name, None
+        return holder(plan, mode) == name and accepted(host, run, cells), None
     if holder(plan, now.mode) == name:
         return True, None
     if holder(plan, other(now.mode)) == name and moved(run, now.epoch) not in cells:
         return True, now
     return False, None
+
+
+def accepted(host: Participant, run: str, cells: Mapping[CellKey, bytes]) -> bool:
+    """Whether a run that has no placement here was started here: a move may have brought a part of it."""
+    raw = cells.get(CellKey(run, *Key(ENTRY), 1, CellKind.OUTCOME))
+    return raw is not None and envelope.decode(raw).source == host.source
 
 
 class Placing:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("segue.reader")
 
+SETTLED = 3.0
+"""Seconds after which a call that is under way at some replica has a due row; what has none by then is called again."""
+
 
 def withdrawn(job: Job) -> CellKey:
     """Where it is recorded that a call is not needed any more."""
@@ -97,6 +100,9 @@ class Reader:
                 parked = job.parking in found and not job.due
                 if job.withdrawn:
                     self._withdraw(turn, job, parked)
+                elif job.perhaps and not parked and job.cell not in self._host.running:
+                    job.perhaps, job.attempt = False, 0
+                    turn.draft.due[job.row] = self._host.overdue.row(job, turn.draft.now.timestamp() + SETTLED)
                 elif not parked:
                     turn.draft.job(job)
                 continue
@@ -123,7 +129,7 @@ class Reader:
         inputs = tuple(Place(*place) for place in call.inputs)
         job = Job(run, Key(call.node, call.tag), call.revision, args, inputs, tickets)
         job.redrive = call.redrive
-        job.undo, job.withdrawn = call.undo, call.withdraw
+        job.undo, job.withdrawn, job.perhaps = call.undo, call.withdraw, call.perhaps
         return job
 
     def _executes(self, node: Node) -> bool:

@@ -94,7 +94,7 @@ class Reception:
             plan = None if begun is None else await self._host.catalog.plan(envelope.decode(begun).plan)
         except SegueError as error:
             return Refused(error.message, error.hint, error.retryable)
-        known, moving = (False, None) if plan is None else standing(plan, self._host.name, entry.run, cells)
+        known, moving = (False, None) if plan is None else standing(plan, self._host, entry.run, cells)
         if plan is None or not known:
             return Answer(False)  # others may have heard of it too, or decided it before
         left = () if moving is None else waits(plan, cells, entry.run, moving.epoch)

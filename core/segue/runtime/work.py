@@ -163,6 +163,7 @@ class Job:
         "inputs",
         "key",
         "parked_at",
+        "perhaps",
         "redrive",
         "revision",
         "run",
@@ -188,6 +189,7 @@ class Job:
         self.redrive = 0
         self.undo = False
         self.withdrawn = False
+        self.perhaps = False
         self.born = 0.0
 
     @property
@@ -242,6 +244,7 @@ class Job:
             redrive=self.redrive,
             undo=self.undo,
             withdraw=withdraw,
+            perhaps=self.perhaps,
         )
 
 

@@ -123,6 +123,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
 
     A CloudEvent too; `data` holds the arguments by name, `inputs` the attempts (node, tag, number) that they came from.
     `undo`: undo the step instead; `data` holds these `args`, and the `result`. `withdraw`: the call is not needed.
+    `perhaps`: it may have been made before the run was moved, so it is made only if nothing comes of it for a while.
     """
 
     id: str
@@ -148,6 +149,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     redrive: int = 0
     undo: bool = False
     withdraw: bool = False
+    perhaps: bool = False
 
 
 def event_id(run: str, node: str, tag: str, revision: int, kind: str) -> str:
