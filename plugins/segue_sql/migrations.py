@@ -38,10 +38,16 @@ def _stages(core: Connection) -> None:
     core.execute(text(f"UPDATE segue_journal_run SET stage = {ended} WHERE status <> 'running'"))
 
 
+def _moves(core: Connection) -> None:
+    """Runs may be moved to the other mode."""
+    core.execute(text("ALTER TABLE segue_journal_run ADD COLUMN moves INTEGER NOT NULL DEFAULT 0"))
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _creates(schema.part, schema.cell, schema.tally, schema.due, schema.key),
     _creates(schema.event, schema.run_2, schema.plan),
     _stages,
+    _moves,
 )
 """Step n leads to version n + 1."""
 

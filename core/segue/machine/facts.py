@@ -132,10 +132,14 @@ class Pause(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """From this epoch on the run is decided in this mode (R13); the newest one that is known counts."""
+    """From this epoch on the run is decided in this mode (R13); the newest one that is known counts.
+
+    `done`: everybody concerned has it.
+    """
 
     epoch: int
     mode: Mode
+    done: bool = False
 
 
 class Signal(NamedTuple):

@@ -49,7 +49,7 @@ def move(state: State, now: Placed | None, started: Mode, wanted: Mode, epoch: i
     """
     if Key(EXIT) in state.outcomes:
         return "the run has ended"
-    current, mode = (1, started) if now is None else now
+    current, mode = (1, started) if now is None else now[:2]
     if mode == wanted:
         return f"the run is {mode}"
     if epoch and epoch != current:

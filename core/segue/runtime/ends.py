@@ -35,15 +35,17 @@ class End:
     Attributes:
         run: The run's id.
         homes: Who may know it.
+        others: Who may know it once it was moved.
         revision: The newest revision that is known.
         ended: How that revision ended, once it has.
     """
 
-    __slots__ = ("__weakref__", "ask_at", "ended", "heard", "homes", "pause", "revision", "run", "waiters")
+    __slots__ = ("__weakref__", "ask_at", "ended", "heard", "homes", "others", "pause", "revision", "run", "waiters")
 
     def __init__(self, run: str) -> None:
         self.run = run
         self.homes: tuple[str, ...] = ()
+        self.others: tuple[str, ...] = ()
         self.revision = 1
         self.heard = anyio.Event()
         self.ended: Ended | None = None
@@ -164,6 +166,8 @@ class Ends:
                 if isinstance(reply, Answer) and bytes(reply.ended) != b"null":
                     event = envelope.decode(reply.ended)
                     end.set(envelope.decode_ended(event), event.revision)
+                elif isinstance(reply, Answer) and not reply.known and end.others:
+                    end.homes = end.others
         except SegueError as error:
             log.info("cannot ask %s for ends: %s", home, error.message)
 

@@ -24,10 +24,9 @@ from segue.ports.store import Cell, CellKey, Due, DueKey
 from segue.runtime.handover import Handover
 from segue.runtime.outbox import Outbox
 from segue.runtime.placing import moved, placement, waits
-from segue.runtime.work import Origin, RunRef, announced
+from segue.runtime.work import RunRef, make_event
 from segue.wire import envelope, requests
 from segue.wire.requests import Done, Install, Page, Placing, Refused, Reply, Yield, Yielded
-from segue.wire.said import moved as said_moved
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
@@ -177,9 +176,8 @@ class Moving:
 
     async def _say(self, run: RunRef) -> None:
         """Publish that everybody has it."""
-        host, said = self._host, said_moved(Placed(run.epoch, run.mode))
-        of = Origin(run.id, run.plan.hash, run.plan.flow, run.key)
-        event = announced(of, said, host.source, host.now(), said.id(run.id), epoch=run.epoch)
+        host = self._host
+        event = make_event(run, Placed(run.epoch, run.mode, True), host.source, host.now())
         outbox = Outbox(host.subjects, host.transport.capabilities.max_bytes)
         outbox.event(run.mode, event.flow, event.node, event.kind, envelope.encode(event))
         await host.transport.publish(outbox.messages())

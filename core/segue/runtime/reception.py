@@ -17,7 +17,7 @@ from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind, Due
 from segue.runtime.ids import check_key, check_run_id
 from segue.runtime.overdue import GUARD_FIRST, newest_end
-from segue.runtime.placing import other, standing, truth, waits
+from segue.runtime.placing import other, placement, standing, truth, waits
 from segue.runtime.work import Asked, News, RunRef, Starting, make_event, mark
 from segue.wire import envelope, requests
 from segue.wire.records import FlowRecord
@@ -97,9 +97,12 @@ class Reception:
         known, moving = (False, None) if plan is None else standing(plan, self._host, entry.run, cells)
         if plan is None or not known:
             return Answer(False)  # others may have heard of it too, or decided it before
-        left = () if moving is None else waits(plan, cells, entry.run, moving.epoch)
-        ended = msgspec.Raw(b"null" if raw is None else raw)
-        return Answer(True, ended, plan.hash, None if moving is None else moving.mode, left)
+        now, ended = placement(cells), msgspec.Raw(b"null" if raw is None else raw)
+        answer = Answer(True, ended, plan.hash, 1 if now is None else now.epoch)
+        if moving is None:
+            return answer
+        left = waits(plan, cells, entry.run, moving.epoch)
+        return msgspec.structs.replace(answer, moving=moving.mode, waits=left)
 
     async def _welcome(self, starts: list[Starting]) -> list[Starting]:
         """The starts that may be accepted here; the others have their replies."""

@@ -155,13 +155,8 @@ def say(fact: AnyFact) -> Said:
     if isinstance(fact, Pause):
         return Said(RUN, ROOT, fact.number, "paused" if fact.number % 2 else "resumed", b"null")
     if isinstance(fact, Placed):
-        return Said(RUN, ROOT, fact.epoch, "moving", _encode(_Placed(fact.mode)))
+        return Said(RUN, ROOT, fact.epoch, "moved" if fact.done else "moving", _encode(_Placed(fact.mode)))
     return Said(fact.name, fact.slot, 0, "signalled", _encode(_Signal(fact.value, fact.id)), mark=fact.id)
-
-
-def moved(fact: Placed) -> Said:
-    """What is said of a placement once everybody has it."""
-    return say(fact)._replace(kind="moved")
 
 
 def _outcome(fact: Fact) -> Said:
@@ -272,5 +267,5 @@ _READERS: dict[str, Callable[[Event], AnyFact]] = {
     TYPE + "resumed": lambda event: Pause(event.revision),
     TYPE + "signalled": _signalled,
     TYPE + "moving": lambda event: Placed(event.revision, _placed(event.data).mode),
-    TYPE + "moved": lambda event: Placed(event.revision, _placed(event.data).mode),
+    TYPE + "moved": lambda event: Placed(event.revision, _placed(event.data).mode, True),
 }
