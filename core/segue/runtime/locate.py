@@ -30,7 +30,8 @@ Replies = dict[str, list[Reply] | None]
 class Located(NamedTuple):
     """A run, and who decides its end; `ended` tells of the end of its newest revision, if it has ended.
 
-    `epoch` is that of its placement. `moving`: it is being handed over from there to that mode, and has still to get to those in `waits`.
+    `epoch` is that of its placement. `moving`: it is being handed over from there to that mode, and has still to get
+    to those in `waits`.
     """
 
     run: str

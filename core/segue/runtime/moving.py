@@ -107,9 +107,10 @@ class Moving:
     async def _spread(self, run: RunRef, to: Placing, cells: Mapping[CellKey, bytes]) -> None:
         """Let the services take over, the home last."""
         pages = [item.page for item in await self.handover.snapshot(run)]
-        left = waits(run.plan, cells, run.id, run.epoch)
-        await self._each([name for name in left if name != run.plan.home], partial(self._install, run, to, pages))
-        await self._each([run.plan.home], partial(self._install, run, to, pages))
+        install = partial(self._install, run, to, pages)
+        left = waits(run.plan, cells, run.id, Placed(run.epoch, run.mode))
+        await self._each([name for name in left if name != run.plan.home], install)
+        await self._each([run.plan.home], install)
 
     async def _collect(self, run: RunRef, to: Placing) -> None:
         """Let every service yield; then the coordinator has all of it, and takes over."""

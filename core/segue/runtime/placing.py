@@ -78,9 +78,11 @@ def moved(run: str, epoch: int, who: str = "") -> CellKey:
     return CellKey(run, f"{RUN}:moved", who, epoch, CellKind.SENT)
 
 
-def waits(plan: Plan, cells: Mapping[CellKey, bytes], run: str, epoch: int) -> tuple[str, ...]:
-    """Who has not got a run yet that is being moved."""
-    return tuple(name for name in plan.index.services if moved(run, epoch, name) not in cells)
+def waits(plan: Plan, cells: Mapping[CellKey, bytes], run: str, to: Placed) -> tuple[str, ...]:
+    """Who has not got a run yet that is being moved; whoever answers for it from then on gets it last."""
+    last = holder(plan, to.mode)
+    first = tuple(name for name in plan.index.services if name != last and moved(run, to.epoch, name) not in cells)
+    return first or (() if moved(run, to.epoch, last) in cells else (last,))
 
 
 def standing(plan: Plan, host: Participant, run: str, cells: Mapping[CellKey, bytes]) -> tuple[bool, Placed | None]:

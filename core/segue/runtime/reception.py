@@ -101,7 +101,7 @@ class Reception:
         answer = Answer(True, ended, plan.hash, 1 if now is None else now.epoch)
         if moving is None:
             return answer
-        left = waits(plan, cells, entry.run, moving.epoch)
+        left = waits(plan, cells, entry.run, moving)
         return msgspec.structs.replace(answer, moving=moving.mode, waits=left)
 
     async def _welcome(self, starts: list[Starting]) -> list[Starting]:

@@ -165,7 +165,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True, tag="answer"):
     """What is known of a run: its `ended` event, or (`null`) that it is open here, or unknown here.
 
     Only who decides its end knows a run; `plan` is the hash of its plan. The end is that of the newest revision, once
-    it ended; the epoch that of its placement. `moving`: it is being handed over from here to that mode, and has still to get to those in `waits`.
+    it ended; the epoch is that of its placement. `moving`: it is being handed over from here to that mode, and has
+    still to get to those in `waits`.
     """
 
     known: bool
