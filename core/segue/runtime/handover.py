@@ -197,7 +197,7 @@ class Handover:
             job = Job(run, effect.key, effect.revision, effect.args, (), ())
             goes_on, job.attempt = (job.key, job.revision) in on, 0
             if run.plan.index.nodes[job.key.node].kind == "flow":
-                if job.parking in cells and goes_on:
+                if job.parking in cells:
                     turn.draft.due[job.row] = host.overdue.row(job, now)
             elif not host.role.executes:
                 turn.draft.mark(job.sending)

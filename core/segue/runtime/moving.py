@@ -40,7 +40,7 @@ Asking = Callable[[str], Awaitable[None]]
 PATIENCE = 5.0
 """Seconds that a participant has to take over, or to yield, one page."""
 
-AGAIN = 2.0
+AGAIN = 1.0
 """Seconds until those are asked again who did not answer."""
 
 

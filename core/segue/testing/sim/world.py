@@ -114,7 +114,11 @@ class World:
         timeline, log = self.timeline, self.log
         try:
             with listening(log.wrong):
+                before = 0.0
                 while timeline.step():
+                    if timeline.now - before > 2 * GUARD_LAST:  # everybody slept
+                        self._hope = timeline.now
+                    before = timeline.now
                     if log.wrong:
                         raise Violation("; ".join(log.wrong))
                     if timeline.now - log.latest > GUARD_LAST and self._stuck():
