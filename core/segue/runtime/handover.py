@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from segue.errors import TransportUnavailable
 from segue.machine.facts import AnyFact, Invoke, Key, Pause, Placed, State, Stop
 from segue.machine.routes import Mine
 from segue.machine.whole import gather, look
@@ -49,8 +50,11 @@ class Handover:
         self._host = host
 
     async def run(self, to: Placing) -> RunRef | None:
-        """The run, as it will be placed; None if its plan is not here."""
-        plan = await self._host.catalog.plan(to.plan)
+        """The run, as it will be placed; None if its plan cannot be had now."""
+        try:
+            plan = await self._host.catalog.plan(to.plan)
+        except TransportUnavailable:
+            return None
         return None if plan is None else RunRef(to.run, plan, to.mode, to.key, to.epoch)
 
     # Giving away.
