@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from segue.errors import TransportUnavailable
-from segue.machine.facts import AnyFact, Invoke, Key, Pause, Placed, State, Stop
+from segue.machine.facts import AnyFact, Fact, Invoke, Key, Pause, Placed, State, Stop
 from segue.machine.routes import Mine
 from segue.machine.whole import gather, look
 from segue.plan.graph import ENTRY, RUN
@@ -23,7 +23,7 @@ from segue.ports.store import Cell, CellKey, CellKind
 from segue.runtime.placing import other, placement, truth
 from segue.runtime.reader import SETTLED
 from segue.runtime.view import View
-from segue.runtime.work import Job, RunRef, make_event
+from segue.runtime.work import Job, News, RunRef, make_event
 from segue.wire import envelope, requests
 from segue.wire.requests import Done, Install, Page, Placing, Refused, Reply, Yield, Yielded
 from segue.wire.said import fact_of
@@ -178,11 +178,29 @@ class Handover:
             # Also if it has ended: that was recorded by somebody who perhaps could not say it any more.
             turn.whole.reopen(View(run, mine), gather(run.plan, _facts(cells)).revision)
         view = turn.view(run)
+        self._host.placing.place(view, Placed(run.epoch, run.mode))
+        self._say(turn, view, cells)
         calls = self._calls(turn, run, cells)
         await turn.commit()
         for job in calls:
             turn.draft.job(job)
         turn.whole.wake(view)
+
+    def _say(self, turn: Turn, view: View, cells: Mapping[CellKey, bytes]) -> None:
+        """Say what was decided before: whoever recorded it may have been overtaken before he could."""
+        for cell, raw in cells.items():
+            if cell.kind in _HIDDEN:
+                continue
+            event = envelope.decode(raw)
+            fact = fact_of(event)
+            if fact is None or not self._host.placing.speaks(view, fact):
+                continue
+            if isinstance(fact, Fact):
+                kind = view.run.plan.index.nodes[fact.key.node].kind
+                if kind in ("step", "flow") or not turn.effects.said(view, fact):
+                    continue
+            again = msgspec.structs.replace(event, epoch=view.run.epoch)
+            turn.draft.publish(News(view.run, fact, again, envelope.encode(again)))
 
     def _calls(self, turn: Turn, run: RunRef, cells: Mapping[CellKey, bytes]) -> list[Job]:
         """Go on with calls that may have begun elsewhere; the commands to send for it.
