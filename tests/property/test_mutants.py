@@ -74,7 +74,7 @@ MUTANTS = [
     ("hears one node less", PROJECTION, "_projections", *DEAF, "pure"),
     ("a moved run is decided where it was", PLACING, "Placing.place", "mode=now.mode, ", "", "moved"),
     ("calls do not move along", HANDOVER, "Handover._read", "begun - final", "()", "moved"),
-    ("taken over from the first that yields", MOVING, "Moving._collect", "services for page", "services[:1] for page", "moved"),
+    ("taken over from the first", MOVING, "Moving._collect", "services for page", "services[:1] for page", "moved"),
     ("a retry keeps a race's branches", SCOPES, "_next", 'construct.kind == "race"', "False", "ordered"),
     ("a retry resets the first level only", SCOPES, "_reach", "todo += _next(plan, node, pattern)", "pass", "retried"),
 ]  # fmt: skip

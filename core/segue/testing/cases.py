@@ -65,7 +65,7 @@ def anywhere(seed: int) -> Case:
 
 def _moves(rng: random.Random) -> tuple[float, ...]:
     """Up to three moves, while much happens."""
-    return tuple(sorted(rng.choice((0.05, 0.3, 2.0, 30.0)) * rng.random() for _ in range(rng.randint(1, 3))))
+    return tuple(rng.choice((0.02, 0.05, 0.3, 3.0)) * rng.random() for _ in range(rng.randint(1, 3)))
 
 
 def _chosen(rng: random.Random, plan: Plan) -> tuple[str, ...]:

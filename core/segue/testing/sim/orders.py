@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from segue.plan.projection import Mode
 from segue.runtime.placing import other
 from segue.testing.sim.log import Said
-from segue.wire.requests import Cancel, Hold, Move, Reply, Retry
+from segue.wire.requests import Cancel, Done, Hold, Move, Reply, Retry
 
 if TYPE_CHECKING:
     from segue.testing.sim.world import World
@@ -23,7 +24,7 @@ class Orders(msgspec.Struct, frozen=True):
         hold: From when to when it is held.
         retries: How often it is retried after it has ended.
         chosen: Nodes that are run again with the first retry, whatever came of them.
-        moves: When it is moved to the other mode, and back.
+        moves: When it is moved to the other mode, and how long after it got there back, and so on.
     """
 
     cancel: float | None = None
@@ -64,8 +65,8 @@ class Person:
         """The run was accepted."""
         ask, orders = self._world.clients.ask, self._orders
         mode = self._world.log.modes[self._run]
-        for number, when in enumerate(orders.moves):
-            ask(self._flow, Move(self._run, mode if number % 2 else other(mode)), when)
+        if orders.moves:
+            self._move(0, other(mode), orders.moves[0])
         if orders.cancel is not None:
             ask(self._flow, Cancel(self._run), orders.cancel)
         if orders.hold is not None:
@@ -73,6 +74,17 @@ class Person:
             ask(
                 self._flow, Hold(self._run, True), begin, lambda _: ask(self._flow, Hold(self._run, False), end - begin)
             )
+
+    def _move(self, number: int, mode: Mode, after: float) -> None:
+        def go_on(reply: Reply) -> None:
+            changed = isinstance(reply, Done) and reply.changed
+            if not changed and not (isinstance(reply, Done) and "moved" in reply.note):
+                return  # it has ended
+            left = self._orders.moves[number + changed :]
+            if left:
+                self._move(number + changed, other(mode) if changed else mode, left[0] if changed else 0.1)
+
+        self._world.clients.ask(self._flow, Move(self._run, mode), after, go_on)
 
     def _heard(self, said: Said) -> None:
         event = said.event

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from segue.machine.facts import Fact, Key, Outcome, Placed, Reason, Reset, Stop
 from segue.plan.names import EXIT
 from segue.plan.projection import COORDINATOR
-from segue.ports.store import CellKind
+from segue.ports.store import CellKey, CellKind
 from segue.testing.sim.log import Log, Said
 from segue.testing.story import End, Place, Story
 from segue.wire import envelope
@@ -27,18 +27,9 @@ def tell(world: World, run: str) -> Story:
     log = world.log
     plan = world.plan_of(run)
     orchestrated = log.modes[run] == "orchestrated"
-    moved = any(cell.run == run and cell.kind == CellKind.PLACED for _, cell in log.cells)
     story = Story({})
-    left: set[str] = set()
-    for (part, cell), raw in log.cells.items():
-        if cell.run != run or cell.kind not in (CellKind.OUTCOME, CellKind.PLACED):
-            continue
-        event, fact = log.read(raw)
-        if isinstance(fact, Placed):
-            (left.add if (part == COORDINATOR) == (fact.mode == "choreographed") else left.discard)(part)
-            continue
-        if part in left and event.source.endswith(f"/{part}") and not log.attempts[cell]:
-            continue  # recorded by a process that had been overtaken by a move: nobody ever hears of it
+    moved, cells = _counting(log, run)
+    for (part, cell), raw in cells.items():
         place, outcome = _outcome(log, raw)
         node = plan.index.nodes[place[0].node]
         if moved:
@@ -65,6 +56,33 @@ def tell(world: World, run: str) -> Story:
     _said(story, [said for said in log.said if said.event.run == run], log, run, list(undone.values()))
     story.open = [text.replace(run, "run") for text in world.due() if run in text]
     return story
+
+
+def _counting(log: Log, run: str) -> tuple[bool, dict[tuple[str, CellKey], bytes]]:
+    """Whether a run was moved; and its outcomes, but for those that nobody ever hears of.
+
+    A process that was overtaken by a move may still record something. It counts if its participant decides the run
+    again, later, and nobody decided otherwise meanwhile.
+    """
+    left: set[str] = set()
+    late: set[tuple[str, CellKey]] = set()
+    found: dict[tuple[str, CellKey], bytes] = {}
+    moved = False
+    for (part, cell), raw in log.cells.items():
+        if cell.run != run or cell.kind not in (CellKind.OUTCOME, CellKind.PLACED):
+            continue
+        event, fact = log.read(raw)
+        if isinstance(fact, Placed):
+            moved = True
+            (left.add if (part == COORDINATOR) == (fact.mode == "choreographed") else left.discard)(part)
+            continue
+        found[part, cell] = raw
+        if part in left and event.source.endswith(f"/{part}") and not log.attempts[cell]:
+            late.add((part, cell))
+    for part, cell in late:
+        if part in left or (part, cell._replace(kind=CellKind.CORRECTED)) in log.cells:
+            del found[part, cell]
+    return moved, found
 
 
 def _outcome(log: Log, raw: bytes) -> tuple[Place, Outcome]:
