@@ -16,6 +16,7 @@ class Trip(msgspec.Struct):
 
     id: str
     stops: list[int] = []
+    luggage: str = ""
 
 
 class NoRoom(Exception):

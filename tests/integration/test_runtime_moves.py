@@ -173,6 +173,20 @@ async def test_in_a_map_and_in_a_loop(mode: Mode, config: Config) -> None:
 
 
 @each_mode
+async def test_what_does_not_fit_into_one_message(mode: Mode, memory: Config) -> None:
+    """Every item of the map brings the luggage along, and 1 MB is the most that may travel at a time."""
+    async with stage(app, memory, mode) as here, here.running():
+        hold("stay 6")
+        run: Run = await here.client.start(tour, Trip("x", [0, 1, 2, 3, 4, 5], "x" * 200_000))
+        await does("stay 6")
+        await moves(run, other(mode))
+        await moves(run, mode)
+        release("stay 6")
+        assert await run.result(10) == "10-20-30-40-50-60"
+        assert sum(what.startswith("stay") for what in done) == 6
+
+
+@each_mode
 async def test_while_it_is_undone(mode: Mode, config: Config) -> None:
     async with stage(app, config, mode) as here, here.running():
         hold("back 2")
@@ -247,11 +261,13 @@ async def ask(here: Stage, who: str, *questions: requests.Request) -> list[reque
 
 
 @each_mode
-async def test_a_service_that_is_down_holds_it_up(mode: Mode, config: Config) -> None:
+async def test_a_service_that_is_down_holds_it_up(mode: Mode, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage(app, config, mode) as here:
         async with here.running(COORDINATOR, OBSERVER, "rail", "desk"):
             run = await begin(here, straight, "d")
             await does("ride 1")
+            monkeypatch.setattr("segue.runtime.actions.SETTLED", 0.5)
+            monkeypatch.setattr("segue.runtime.reader.SETTLED", 0.2)
             moved = await run.move(other(mode))
             assert moved == Done(True, "it has not got there yet: it waits for hotel")
             assert await run.move(other(mode)) == Done(False, f"the run is being moved, and will be {other(mode)}")
