@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import anyio
 import msgspec
@@ -136,9 +137,7 @@ def test_what_others_decided_counts_instead_of_what_came_too_late() -> None:
 
     def body(kind: str) -> bytes:
         fact = Fact(Key("stay"), Outcome(kind))  # type: ignore[arg-type]
-        event = make_event(
-            run, fact, "/segue/desk", msgspec.json.decode(b'"2026-01-01T00:00:00Z"', type=envelope.datetime)
-        )
+        event = make_event(run, fact, "/segue/desk", datetime(2026, 1, 1, tzinfo=UTC))
         return envelope.encode(event)
 
     cells: dict[CellKey, bytes] = {key: body("skipped")}

@@ -135,7 +135,7 @@ def move(run: str, mode: Mode, /, *, flow: FlowName = "", options: Options = DEF
     mode
         orchestrated or choreographed.
     """
-    return _run(options, run, flow, lambda handle: handle.move(mode), f"to be {mode}:")
+    return _run(options, run, flow, lambda handle: handle.move(mode), f"moved to {mode}:")
 
 
 async def _signal(handle: RunHandle[Any], *, name: str, value: Any, match: Any, tag: str, id: str | None) -> Done:
