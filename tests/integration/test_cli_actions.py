@@ -1,4 +1,4 @@
-"""`segue signal`, `cancel`, `retry`, `pause`, `resume` and `move`, and what `where` says meanwhile, beside a `segue dev`."""
+"""`segue signal`, `cancel`, `retry`, `pause`, `resume`, `move`, and what `where` says meanwhile, beside a `segue dev`."""
 
 from __future__ import annotations
 

@@ -125,8 +125,11 @@ class Ends:
         """
         if end.ended is None and (ask or end.ask_at <= anyio.current_time()):
             end.ask_at = anyio.current_time() + end.pause
-            for home in end.homes:
-                await self._ask(home, [end])
+            asked: tuple[str, ...] = ()
+            while end.ended is None and end.homes != asked:  # the first one may say that it was moved
+                asked = end.homes
+                for home in asked:
+                    await self._ask(home, [end])
         while end.ended is None:
             end.waiters += 1
             self._awaited[end.run] = end

@@ -44,10 +44,8 @@ AGAIN = 1.0
 """Seconds until those are asked again who did not answer."""
 
 
-class Silent(SegueError):
+class Silent(Exception):
     """Somebody has not got a run yet that is being moved."""
-
-    retryable = True
 
 
 class Moving:
@@ -96,7 +94,7 @@ class Moving:
             else:
                 await self._collect(run, to)
         except Silent as error:
-            log.warning("%s: run %s is being moved: %s", self._host.name, run.id, error.message)
+            log.warning("%s: run %s is being moved: %s", self._host.name, run.id, error)
             at = self._host.now().timestamp() + AGAIN
             await store.commit(due=[row._replace(at=at)])
             self._host.overdue.expect(at)

@@ -248,7 +248,7 @@ class Participant:
         try:
             await Turn(self).run(batch)
         except Overtaken as found:
-            log.info("%s; its inputs are taken one by one", found.message)
+            log.info("%s; the inputs of the turn are taken one by one", found)
             for item in batch:
                 await self._alone(item)
         except Exception:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from segue.errors import SegueError
 from segue.machine.facts import AnyFact, Fact, Key, Placed, Stop, Token, Undone
 from segue.plan.graph import ENTRY, RUN, Plan
 from segue.plan.projection import COORDINATOR, Mode, holder
@@ -37,10 +36,8 @@ log = logging.getLogger("segue.placing")
 _NOBODY: frozenset[str] = frozenset()
 
 
-class Overtaken(SegueError):
+class Overtaken(Exception):
     """A run was moved while a turn went on with it: the turn's inputs are taken again."""
-
-    retryable = True
 
 
 def other(mode: Mode) -> Mode:
