@@ -1,4 +1,4 @@
-"""`segue signal`, `cancel`, `retry`, `pause`, `resume`, `move`, and what `where` says meanwhile, beside a `segue dev`."""
+"""What people do to live runs by `segue signal`, `cancel`, `move` and the like, and what `where` says meanwhile."""
 
 from __future__ import annotations
 
