@@ -102,11 +102,11 @@ class Draft:
         index = run.plan.index
         node = index.nodes[fact.key.node]
         if node.kind == "flow" or (node.kind == "wait" and node.timeout):
-            self.after.append(DueKey(run.id, *fact.key))
+            self.after.append(run.row(*fact.key))
         elif node.kind == "close" and index.construct(node).timeout:
-            self.after.append(DueKey(run.id, watching(node.id), fact.key.tag))
+            self.after.append(run.row(watching(node.id), fact.key.tag))
         elif node.id == EXIT and run.plan.deadline:
-            self.after.append(DueKey(run.id, TIMER, ""))
+            self.after.append(run.row(TIMER, ""))
 
     def nap(self, run: RunRef, effect: Sleep | Listen) -> None:
         """A node waits for time, or for a signal and perhaps time: give it a due row, and say that it waits."""
@@ -124,7 +124,7 @@ class Draft:
         key = Key(nap.node, nap.tag)
         self.mark(run.mark(*key, nap.revision, CellKind.WAITING), requests.encode_nap(nap))
         if nap.until is not None:
-            row = DueKey(run.id, *key)
+            row = run.row(*key)
             body = envelope.encode(Job(run, key, nap.revision, {}, (), ()).call(self._host.source, self.now))
             self.due[row] = Due(row, nap.until, 0, body, self._host.replica)
             self._host.overdue.expect(nap.until)

@@ -20,7 +20,7 @@ from segue.errors import SegueError, TransportUnavailable
 from segue.machine.facts import Placed
 from segue.plan.graph import RUN
 from segue.plan.projection import COORDINATOR
-from segue.ports.store import Cell, CellKey, Due, DueKey
+from segue.ports.store import Cell, CellKey, Due
 from segue.runtime.handover import Handover
 from segue.runtime.outbox import Outbox
 from segue.runtime.placing import moved, placement, waits
@@ -66,7 +66,7 @@ class Moving:
 
     def go_on(self, turn: Turn, run: RunRef) -> None:
         """Give a move its row, again if need be."""
-        row = Due(DueKey(run.id, RUN, ""), turn.draft.now.timestamp(), 0, requests.encode_placing(_placing(run)))
+        row = Due(run.row(RUN, ""), turn.draft.now.timestamp(), 0, requests.encode_placing(_placing(run)))
         turn.draft.due[row.key] = row
         self._host.overdue.expect(row.at)
 

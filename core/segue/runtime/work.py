@@ -84,7 +84,11 @@ class RunRef(NamedTuple):
 
     def guard(self, revision: int = 1) -> DueKey:
         """The row that sees to it that a revision of the run ends."""
-        return DueKey(self.id, EXIT, "" if revision == 1 else str(revision))
+        return self.row(EXIT, "" if revision == 1 else str(revision))
+
+    def row(self, node: str, tag: str) -> DueKey:
+        """A due row of who decides the run: one that is dropped late is not that of a later placement."""
+        return DueKey(self.id, node, tag if self.epoch == 1 else f"{tag}@{self.epoch}")
 
     @property
     def noticed(self) -> CellKey:
@@ -217,6 +221,8 @@ class Job:
     @property
     def row(self) -> DueKey:
         """Its due row."""
+        if self.run.plan.index.nodes[self.key.node].kind == "flow":
+            return self.run.row(self.name, self.key.tag)
         return DueKey(self.run.id, self.name, self.key.tag)
 
     def call(self, source: str, time: datetime, withdraw: bool = False) -> Call:
