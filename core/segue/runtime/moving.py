@@ -43,6 +43,9 @@ PATIENCE = 5.0
 AGAIN = 1.0
 """Seconds until those are asked again who did not answer."""
 
+PATIENT = 9
+"""Looks at a move that nobody has recorded, in doubling intervals from a second on, until it is dropped."""
+
 
 class Silent(Exception):
     """Somebody has not got a run yet that is being moved."""
@@ -85,8 +88,12 @@ class Moving:
         store = self._host.store
         cells = await store.scan([run.id])
         now = placement(cells)
+        granted = now is not None and now.epoch >= run.epoch
+        if not granted and row.attempt < PATIENT:  # whoever grants it is about to record that
+            await self._later(row._replace(attempt=row.attempt + 1), 2.0**row.attempt)
+            return
         if now is None or now.epoch != run.epoch or moved(run.id, run.epoch) in cells:
-            await store.commit(done=[row.key])  # it is done, or never was; else the guard sees to it
+            await store.commit(done=[row.key])
             return
         try:
             if run.mode == "choreographed":
@@ -95,12 +102,15 @@ class Moving:
                 await self._collect(run, to)
         except Silent as error:
             log.warning("%s: run %s is being moved: %s", self._host.name, run.id, error)
-            at = self._host.now().timestamp() + AGAIN
-            await store.commit(due=[row._replace(at=at)])
-            self._host.overdue.expect(at)
+            await self._later(row, AGAIN)
             return
         await self._say(run)
         await store.commit([Cell(moved(run.id, run.epoch), b"")], done=[row.key])
+
+    async def _later(self, row: Due, seconds: float) -> None:
+        at = self._host.now().timestamp() + seconds
+        await self._host.store.commit(due=[row._replace(at=at)])
+        self._host.overdue.expect(at)
 
     async def _spread(self, run: RunRef, to: Placing, cells: Mapping[CellKey, bytes]) -> None:
         """Let the services take over, the home last."""

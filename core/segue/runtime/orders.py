@@ -56,7 +56,7 @@ class Orders:
         try:
             seen = await turn.whole.read(view)
             if ENTRY not in view.mine:
-                return await self._moved(view, request)
+                return await self._moved(turn, view, request)
             found = self._decide(view, seen, request)
         except InvalidInput as error:
             return Refused(error.message, error.hint)
@@ -86,7 +86,7 @@ class Orders:
         known = accepted(self._host, run, found) or bool(await self._host.placing.runs([ref]))
         return turn.view(ref) if known else None
 
-    async def _moved(self, view: View, request: Order) -> Reply:
+    async def _moved(self, turn: Turn, view: View, request: Order) -> Reply:
         """Somebody else answers for the run, or will soon."""
         run = view.run
         cells = await self._host.insist(partial(self._host.store.scan, [run.id]))
@@ -94,6 +94,7 @@ class Orders:
         if moving is None:
             return Refused(f"run {run.id} was moved and is {run.mode} now", retry=True)
         if isinstance(request, Move):
+            self._host.moving.go_on(turn, run)
             return Done(False, f"the run is being moved, and will be {run.mode}")
         return Refused(f"run {run.id} is being moved", "try it again when it is there", retry=True)
 
