@@ -147,8 +147,9 @@ class DueRows:
             if node.kind not in ("step", "flow"):
                 await turn.naps.fired(row, run, call)
                 continue
-            if node.kind == "flow" and node.id not in self._host.role.mine(run.plan, run.mode):
-                turn.draft.after.append(row.key)  # it was moved, and has a row elsewhere
+            decided = node.id in self._host.role.mine(run.plan, run.mode)
+            if node.kind == "flow" and not (decided and run.owns(row.key)):
+                turn.draft.after.append(row.key)  # it was moved, and has another row
                 continue
             try:
                 job = self._host.reader.job(call, run)
@@ -234,6 +235,9 @@ class DueRows:
                 run = run._replace(mode=now.mode, epoch=now.epoch)
             if ENTRY not in self._host.role.mine(run.plan, run.mode):
                 self._moved(turn, row, run, cells)
+                continue
+            if not run.owns(row.key):
+                turn.draft.after.append(row.key)
                 continue
             item = turn.news(run, event, raw)
             if item is not None:

@@ -90,6 +90,10 @@ class RunRef(NamedTuple):
         """A due row of who decides the run: one that is dropped late is not that of a later placement."""
         return DueKey(self.id, node, tag if self.epoch == 1 else f"{tag}@{self.epoch}")
 
+    def owns(self, row: DueKey) -> bool:
+        """Whether a row of who decides the run is of this placement; if not, there is another one for the same."""
+        return row == self.row(row.node, row.tag.partition("@")[0])
+
     @property
     def noticed(self) -> CellKey:
         """Where it is recorded that there are notices of this run here."""
