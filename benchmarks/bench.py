@@ -23,11 +23,13 @@ import children
 import plot
 import report
 from load import Round, System, measure
-from systems import SHAPES, VARIANTS, system
+from systems import NAMES, SHAPES, VARIANTS, system
 
-LEVELS = {"order": (1, 10, 100, 1000), "chain": (1, 100, 1000)}
-QUICK_LEVELS = {"order": (1, 100), "chain": (100,)}
-QUICK_ONLY = "order-choreographed*,order-orchestrated,*-plain,order-broker,chain-choreographed,chain-orchestrated"
+LEVELS = {"order": (1, 10, 100, 1000), "chain": (1, 100, 1000), "map": (1, 10), "saga": (1, 100, 1000)}
+QUICK_LEVELS = {"order": (1, 100), "chain": (100,), "map": (1,), "saga": (100,)}
+QUICK_ONLY = (
+    "order-choreographed*,order-orchestrated,*-plain,order-broker,chain-choreographed,chain-orchestrated,map-*,saga-*"
+)
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -86,10 +88,9 @@ def parse(arguments: list[str]) -> tuple[Settings, Path]:
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER", help="where the results go")
     given = parser.parse_args(arguments)
     only = given.only or (QUICK_ONLY if given.quick else "*")
-    names = [f"{shape}-{variant}" for shape in SHAPES for variant in VARIANTS]
-    wanted = [name for name in names if any(fnmatch.fnmatch(name, part) for part in only.split(","))]
+    wanted = [name for name in NAMES if any(fnmatch.fnmatch(name, part) for part in only.split(","))]
     if not wanted:
-        parser.error(f"--only fits none of {', '.join(names)}")
+        parser.error(f"--only fits none of {', '.join(NAMES)}")
     seconds = given.seconds or (0.3 if given.quick else 1.5)
     rounds = given.rounds or (1 if given.quick else 3)
     levels = QUICK_LEVELS if given.quick else LEVELS

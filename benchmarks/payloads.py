@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 NOTE = "leave it with the neighbours, second floor on the left; ring twice, then wait a minute, please"
@@ -9,6 +11,9 @@ NOTE = "leave it with the neighbours, second floor on the left; ring twice, then
 
 CHAIN = 10
 """Steps of the chain."""
+
+ITEMS = 100
+"""Items of the map."""
 
 
 class Order(msgspec.Struct):
@@ -53,6 +58,18 @@ class Link(msgspec.Struct):
     note: str
 
 
+class Basket(msgspec.Struct):
+    """What the map starts with."""
+
+    id: str
+    skus: list[str]
+
+
+def basket(name: str) -> Basket:
+    """A full basket with a name of its own."""
+    return Basket(name, [f"teapot-blue-{number}" for number in range(ITEMS)])
+
+
 def order(name: str) -> Order:
     """An order with a name of its own."""
     return Order(name, 4200, "teapot-blue-1", "someone@example.com", NOTE)
@@ -81,3 +98,12 @@ def notify(receipt: Receipt, reservation: Reservation) -> Confirmation:
 def forward(given: Link) -> Link:
     """One step of the chain."""
     return Link(given.id, given.passed + 1, given.note)
+
+
+GIVEN: dict[str, Callable[[str], Order | Link | Basket]] = {
+    "order": order,
+    "chain": link,
+    "map": basket,
+    "saga": order,
+}
+"""What a flow of each shape starts with, by its name."""

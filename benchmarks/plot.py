@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
+from payloads import CHAIN, ITEMS
 from report import Figures, Results
 
 WIDTH, BAR, GAP, LABEL, RIGHT, TOP = 860, 15, 5, 215, 150, 46
@@ -14,6 +15,12 @@ COLORS = {
     "plain": "#64748b",
     "lean": "#94a3b8",
     "broker": "#cbd5e1",
+}
+TITLES = {
+    "order": "Order flow: two parallel steps and a join",
+    "chain": f"Chain of {CHAIN} steps",
+    "map": f"Map of {ITEMS} items",
+    "saga": "Saga: two parallel steps, the next one fails, both are undone",
 }
 INK, FAINT = "#1e293b", "#64748b"
 
@@ -26,7 +33,7 @@ def svg(results: Results) -> str:
     """
     parts: list[str] = []
     y = TOP
-    for shape, title in (("order", "Order flow: two parallel steps and a join"), ("chain", "Chain of ten steps")):
+    for shape, title in TITLES.items():
         mine = [one for one in results.figures if one.system.startswith(f"{shape}-")]
         if not mine:
             continue

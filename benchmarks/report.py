@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 import msgspec
 from load import Round
+from systems import SHAPES
 
 from segue_nats.server import find_binary
 
@@ -119,7 +120,7 @@ def encode(found: Results) -> str:
 def text(found: Results) -> str:
     """As a table, the ratios below it."""
     rows = [["", "in flight", "flows/s", "least–most", "p50 ms", "p99 ms", "CPU s", "stored", "sent", "received"]]
-    for one in sorted(found.figures, key=lambda one: (not one.system.startswith("order"), _rank(one.system))):
+    for one in sorted(found.figures, key=lambda one: _rank(one.system)):
         rate = one.flows_per_s
         rows.append(
             [
@@ -153,9 +154,11 @@ def text(found: Results) -> str:
     return "\n".join(lines)
 
 
-def _rank(system: str) -> int:
-    variant = system.partition("-")[2]
-    return SHOWN.index(variant.removesuffix(OBSERVED)) * 2 + variant.endswith(OBSERVED)
+def _rank(system: str) -> tuple[int, int]:
+    shape, _, variant = system.partition("-")
+    return [*map(str, SHAPES)].index(shape), SHOWN.index(variant.removesuffix(OBSERVED)) * 2 + variant.endswith(
+        OBSERVED
+    )
 
 
 def _figures(name: str, level: int, rounds: Sequence[Round]) -> Figures:

@@ -1,4 +1,7 @@
-"""A process of a Segue deployment: `python segue_node.py payments|inventory|email|coordinator|observer URL FOLDER`."""
+"""A process of a Segue deployment: `python segue_node.py payments|inventory|email|coordinator|observer URL FOLDER`.
+
+Further replicas are called `inventory.2` and so on. FOLDER is where the SQLite files are, or the URL of a database.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +19,28 @@ from segue.runtime.process import settle
 from segue.wire.subjects import OBSERVER
 
 
-def settings(url: str, folder: Path) -> Config:
+def settings(url: str, folder: Path | str) -> Config:
     """The configuration of a deployment: a broker, and a SQLite file for each participant.
 
     Args:
         url: The broker.
-        folder: Where the files are.
+        folder: Where the files are; or the URL of a database for all.
     """
+    database = str(folder)
+    stored = "://" in database
     flags = {
         "transport": url,
-        "store": f"sqlite:///{folder}/{{part}}.db",
-        "journal": f"sqlite:///{folder}/journal.db",
+        "store": database if stored else f"sqlite:///{folder}/{{part}}.db",
+        "journal": database if stored else f"sqlite:///{folder}/journal.db",
         "namespace": "bench",
     }
-    return configuration.load(flags, cwd=folder, environ={})
+    return configuration.load(flags, cwd=Path.cwd() if stored else Path(folder), environ={})
 
 
 async def main(name: str, url: str, folder: str) -> None:
     """Take part until told to stop."""
-    config = settings(url, Path(folder))
+    config = settings(url, folder)
+    name = name.partition(".")[0]
     async with compose.wired(config, name) as wiring:
         if name == COORDINATOR:
             async with compose.coordinating(config, wiring):

@@ -9,18 +9,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import baseline
 import msgspec
 import payloads
 import segue_node
-from baseline import SERVICES, Shape
+from baseline import SERVICES
 from children import team
 from clients import Output, Style, acknowledge, batches, connect, create, publisher
 from load import RunFlow, System
 from meter import MONITORED, Meter
-from segue_app import chain, place_order
+from segue_app import app
 
 from segue import compose
 from segue.plan.projection import COORDINATOR, Mode
@@ -28,7 +28,9 @@ from segue.runtime import deploy
 from segue.wire.subjects import OBSERVER
 from segue_nats.server import NatsServer, run_server
 
-SHAPES: tuple[Shape, ...] = ("order", "chain")
+Shape = Literal["order", "chain", "map", "saga"]
+SHAPES: tuple[Shape, ...] = ("order", "chain", "map", "saga")
+FLOWS: dict[Shape, str] = {"order": "place_order", "chain": "chain", "map": "pick_all", "saga": "saga"}
 VARIANTS = (
     "choreographed",
     "plain",
@@ -38,8 +40,14 @@ VARIANTS = (
     "broker",
     "orchestrated-observed",
 )
-MESSAGES: dict[Shape, int] = {"order": 4, "chain": payloads.CHAIN + 1}
+MESSAGES: dict[baseline.Shape, int] = {"order": 4, "chain": payloads.CHAIN + 1}
 """Messages of one flow that the services written by hand store."""
+NAMES = tuple(
+    f"{shape}-{variant}"
+    for shape in SHAPES
+    for variant in (VARIANTS if shape in MESSAGES else ("choreographed", "orchestrated"))
+)
+"""All systems. Maps and sagas are not written by hand."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -57,7 +65,9 @@ async def system(shape: Shape, variant: str, folder: Path) -> AsyncIterator[Syst
     place = folder / name
     place.mkdir()
     async with run_server(place / "broker", config=MONITORED) as server:
-        if variant == "broker":
+        if shape == "map" or shape == "saga":
+            opened = _segue(name, shape, variant, server, place)
+        elif variant == "broker":
             opened = _broker(name, shape, server)
         elif variant in ("plain", "lean"):
             opened = _by_hand(name, shape, "lean" if variant == "lean" else "plain", server, place)
@@ -76,26 +86,28 @@ async def _segue(name: str, shape: Shape, variant: str, server: NatsServer, fold
     if variant.endswith("observed"):
         roles.append(OBSERVER)
     config = segue_node.settings(server.url, folder)
-    plan = place_order.plan if shape == "order" else chain.plan
+    flow = app.flows[FLOWS[shape]]
     async with compose.wired(config, "deploy") as wiring:
-        await deploy.deploy(wiring.transport, wiring.catalog, wiring.subjects, [(plan, mode)])
+        await deploy.deploy(wiring.transport, wiring.catalog, wiring.subjects, [(flow.plan, mode)])
     async with (
         team("segue_node.py", dict.fromkeys(roles, (server.url, str(folder)))) as children,
         compose.connect(config=config) as client,
     ):
 
-        async def run_order(key: str) -> None:
-            await (await client.start(place_order, payloads.order(key))).result()
-
-        async def run_chain(key: str) -> None:
-            await (await client.start(chain, payloads.link(key))).result()
+        async def run(key: str) -> None:
+            given = payloads.GIVEN[shape](key)
+            ended = await (await client.start(flow, given)).outcome()
+            if ended.status != ("failed" if shape == "saga" else "completed"):
+                raise RuntimeError(f"{name}: run {ended.run} {ended.status}")
 
         meter = Meter(server, children, unserved={COORDINATOR, OBSERVER} - children.keys())
-        yield System(name, run_order if shape == "order" else run_chain, meter)
+        yield System(name, run, meter)
 
 
 @asynccontextmanager
-async def _by_hand(name: str, shape: Shape, style: Style, server: NatsServer, folder: Path) -> AsyncIterator[System]:
+async def _by_hand(
+    name: str, shape: baseline.Shape, style: Style, server: NatsServer, folder: Path
+) -> AsyncIterator[System]:
     arguments = (shape, style, server.url, str(folder / "inbox.db"))
     connection = await connect(server.url)
     try:
@@ -106,7 +118,7 @@ async def _by_hand(name: str, shape: Shape, style: Style, server: NatsServer, fo
         await connection.close()
 
 
-async def _caller(connection: Any, shape: Shape, style: Style) -> RunFlow:
+async def _caller(connection: Any, shape: baseline.Shape, style: Style) -> RunFlow:
     """Starts a flow with a stored message, and hears of its end from the last one."""
     loop, outbox = asyncio.get_running_loop(), await publisher(connection, style)
     first, last = baseline.ENDS[shape]
@@ -131,7 +143,7 @@ async def _caller(connection: Any, shape: Shape, style: Style) -> RunFlow:
 
 
 @asynccontextmanager
-async def _broker(name: str, shape: Shape, server: NatsServer) -> AsyncIterator[System]:
+async def _broker(name: str, shape: baseline.Shape, server: NatsServer) -> AsyncIterator[System]:
     """Publishes as many messages as a flow has, and consumes them; nothing else."""
     connection = await connect(server.url)
     await create(connection, {"all": ["f.>"]})
@@ -166,4 +178,4 @@ async def _broker(name: str, shape: Shape, server: NatsServer) -> AsyncIterator[
         await connection.close()
 
 
-__all__ = ["MESSAGES", "SHAPES", "VARIANTS", "system"]
+__all__ = ["MESSAGES", "NAMES", "SHAPES", "VARIANTS", "system"]

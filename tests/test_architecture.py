@@ -47,14 +47,14 @@ ADAPTERS_MAY_IMPORT = {"ports", "errors", "hooks", "names", "plan", "machine", "
 # The pure part decides and never does: no I/O, no clock, no randomness, nothing that waits.
 # fmt: off
 PURE_STDLIB = {
-    "__future__", "abc", "bisect", "collections", "colorsys", "contextlib", "contextvars", "dataclasses",
+    "__future__", "abc", "ast", "bisect", "collections", "colorsys", "contextlib", "contextvars", "dataclasses",
     "datetime", "difflib", "enum", "functools", "hashlib", "heapq", "html", "inspect", "itertools", "json",
     "keyword", "math", "operator", "re", "string", "sys", "textwrap", "types", "typing", "unicodedata", "uuid",
     "zlib", "zoneinfo",
 }
 # fmt: on
 PURE_LIBRARIES = {"cronsim", "msgspec"}
-ONLY_IN_MODEL = {"contextvars", "inspect", "sys", "uuid"}
+ONLY_IN_MODEL = {"ast", "contextvars", "inspect", "sys", "uuid"}
 IMPURE_BUILTINS = {"open", "print", "input", "breakpoint", "exec", "eval"}
 UNREPEATABLE = {"now", "utcnow", "today", "uuid1", "uuid4", "uuid7"}
 WAITING = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)

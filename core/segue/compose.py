@@ -11,7 +11,7 @@ from typing import Any
 
 from segue import config as configuration
 from segue.config import Config
-from segue.hooks import open_journal, open_store, open_transport
+from segue.hooks import open_journal, open_objects, open_store, open_transport
 from segue.model.app import App
 from segue.model.service import Service
 from segue.plan.graph import Plan
@@ -24,28 +24,48 @@ from segue.runtime.client import Client
 from segue.runtime.observer import Observer
 from segue.runtime.participant import Participant
 from segue.runtime.serving import Wiring
+from segue.runtime.values import ENVELOPE_ROOM, Values
 from segue.trace import open_tracing
 from segue.wire.subjects import Subjects
 
 
 @asynccontextmanager
 async def wired(config: Config, who: str = "segue") -> AsyncIterator[Wiring]:
-    """An open transport, its registry followed, and tracing.
+    """An open transport, its registry followed, the object store, and tracing.
 
     Args:
         config: Where everything is.
         who: Name of this process in traces.
 
     Raises:
-        PluginError: Nobody serves the transport's URL.
+        PluginError: Nobody serves the transport's or the object store's URL.
         TransportUnavailable: The broker cannot be reached.
     """
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(aclosing(await open_transport(config.transport, config.namespace)))
         catalog = await stack.enter_async_context(Catalog(transport.registry).following())
+        objects = await open_objects(config.objects.url, config.transport, config.namespace)
+        if objects is not None:
+            await stack.enter_async_context(aclosing(objects))
+        values = Values(objects, transport.capabilities.max_bytes - ENVELOPE_ROOM, config.limits)
         tracing = open_tracing(config.trace.endpoint, config.trace.sample, who)
         stack.callback(tracing.close)
-        yield Wiring(transport, catalog, Subjects(config.namespace), tracing)
+        yield Wiring(transport, catalog, Subjects(config.namespace), values, tracing, config.retention)
+
+
+@asynccontextmanager
+async def values(config: Config) -> AsyncIterator[Values]:
+    """The object store alone, for those who only read what was put away.
+
+    Raises:
+        PluginError: Nobody serves its URL.
+        SegueError: It cannot be reached.
+    """
+    objects = await open_objects(config.objects.url, config.transport, config.namespace)
+    async with AsyncExitStack() as stack:
+        if objects is not None:
+            await stack.enter_async_context(aclosing(objects))
+        yield Values(objects, config.limits.value, config.limits)
 
 
 @asynccontextmanager

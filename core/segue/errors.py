@@ -107,6 +107,10 @@ class TransportUnavailable(TransportError, ConnectionError):
     retryable = True
 
 
+class NotPermitted(TransportUnavailable):
+    """The broker forbids it to this user; it works as soon as somebody grants it."""
+
+
 class StoreError(SegueError):
     """The store refused an operation."""
 
@@ -115,6 +119,12 @@ class StoreError(SegueError):
 
 class StoreUnavailable(StoreError, ConnectionError):
     """The store cannot be reached, or its answer was lost; the commit may or may not have happened."""
+
+    retryable = True
+
+
+class ObjectLost(StoreError):
+    """A large value is not in the object store, or not as it was put there; it may come back, as after a restore."""
 
     retryable = True
 

@@ -17,8 +17,10 @@ import pluggy
 
 from segue.errors import PluginError
 from segue.ports.journal import Journal
+from segue.ports.objects import ObjectStore
 from segue.ports.store import StateStore
 from segue.ports.transport import Transport
+from segue.wire.rights import Rights
 
 GROUP = "segue"
 T = TypeVar("T")
@@ -33,6 +35,8 @@ OpenStore = Callable[[str, str], Awaitable[StateStore]]
 RunBroker = Callable[[Path, str], AbstractAsyncContextManager[str]]
 Upgrade = Callable[[str], tuple[int, int]]
 OpenJournal = Callable[[str], Awaitable[Journal]]
+Permits = Callable[[Iterable[Rights], str, str], str]
+OpenObjects = Callable[[str, str], Awaitable[ObjectStore]]
 
 
 class Adapters:
@@ -44,6 +48,8 @@ class Adapters:
         self.transports: dict[str, OpenTransport] = {}
         self.stores: dict[str, OpenStore] = {}
         self.journals: dict[str, OpenJournal] = {}
+        self.permits: dict[str, Permits] = {}
+        self.object_stores: dict[str, OpenObjects] = {}
 
     def transport(self, scheme: str, opener: OpenTransport) -> None:
         """Register `opener(url, namespace)` for `scheme://` transports."""
@@ -61,6 +67,10 @@ class Adapters:
         """
         self.brokers[scheme] = run
 
+    def permissions(self, broker: str, render: Permits) -> None:
+        """Register `render(rights, namespace, form)`: the rights of participants as a broker's permissions."""
+        self.permits[broker] = render
+
     def upgrade(self, scheme: str, run: Upgrade) -> None:
         """Register `run(url)`, which brings the tables of a database up to date: their version before and after."""
         self.upgrades[scheme] = run
@@ -68,6 +78,13 @@ class Adapters:
     def journal(self, scheme: str, opener: OpenJournal) -> None:
         """Register `opener(url)` for `scheme://` journals."""
         self.journals[scheme] = opener
+
+    def objects(self, scheme: str, opener: OpenObjects) -> None:
+        """Register `opener(url, namespace)` for `scheme://` object stores, which keep values that are too large.
+
+        Where a transport of the same scheme is used, it is the object store unless another one is configured.
+        """
+        self.object_stores[scheme] = opener
 
 
 class Hooks:
@@ -135,6 +152,30 @@ async def open_journal(url: str) -> Journal:
         StoreUnavailable: The journal cannot be reached.
     """
     return await _pick(adapters().journals, url, "journal")(url)
+
+
+async def open_objects(url: str, transport: str, namespace: str) -> ObjectStore | None:
+    """Open the object store of a URL; of none that of the transport, if that brings one.
+
+    Args:
+        url: The object store, "" for the transport's own, or `none`.
+        transport: URL of the transport.
+        namespace: The namespace.
+
+    Raises:
+        PluginError: The URL is malformed or nobody serves its scheme.
+        StoreUnavailable: The store cannot be reached.
+        TransportUnavailable: The broker cannot be reached.
+    """
+    known = adapters().object_stores
+    if url == "none":
+        return None
+    if not url:
+        found = _SCHEME.match(transport)
+        if found is None or found[1].lower() not in known:
+            return None
+        url = transport
+    return await _pick(known, url, "object store")(url, namespace)
 
 
 def _pick(openers: dict[str, T], url: str, what: str) -> T:

@@ -7,7 +7,7 @@ ring.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from segue.ports.store import Cell, CellKey, Committed, Due, DueKey, Join
@@ -24,17 +24,23 @@ class Commit(NamedTuple):
 class Batch:
     """Commits merged into one.
 
+    Args:
+        commits: The commits.
+        there: Cells that refuse those which name them.
+
     Attributes:
         cells: What to insert.
+        refused: What not to insert.
         due: Due rows to write.
         done: Due rows to delete.
     """
 
-    def __init__(self, commits: Sequence[Commit]) -> None:
-        self._commits = commits
+    def __init__(self, commits: Sequence[Commit], there: Collection[CellKey] = ()) -> None:
+        self._commits = [_allowed(commit, there) for commit in commits] if there else commits
+        self._all = commits
         self._first: dict[CellKey, Cell] = {}
         last: dict[DueKey, Due | None] = {}
-        for commit in commits:
+        for commit in self._commits:
             for cell in commit.cells:
                 self._first.setdefault(cell.key, cell)
             for due in commit.due:
@@ -44,6 +50,7 @@ class Batch:
         self.cells = [self._first[key] for key in sorted(self._first)]
         self.due = [due for _, due in sorted(last.items()) if due is not None] if last else []
         self.done = sorted(key for key, due in last.items() if due is None)
+        self.refused = sorted({key for keys in self._refusals() for key in keys}) if there else []
         self._lost: list[dict[CellKey, bytes]] = []
         self._counts: list[dict[Join, int]] = []
 
@@ -71,15 +78,30 @@ class Batch:
             self._counts.append(count)
         return sorted(total.items())
 
-    def answers(self, tallies: Mapping[Join, int]) -> list[Committed]:
+    def answers(self, tallies: Mapping[Join, int], known: Mapping[CellKey, bytes] | None = None) -> list[Committed]:
         """What each commit found, in their order.
 
         Args:
             tallies: The tallies after the batch. Each commit is told the tally after itself.
+            known: The recorded values of refused cells that were there before, if there are any.
         """
+        known = known or {}
         left, found = dict(tallies), list[Committed]()
-        for lost, count in zip(reversed(self._lost), reversed(self._counts), strict=True):
-            found.append(Committed(lost, {join: left[join] for join in count}))
+        told = zip(self._lost, self._counts, self._refusals(), strict=True)
+        for lost, count, refused in reversed(list(told)):
+            lost |= {key: known[key] for key in refused if key in known}
+            found.append(Committed(lost, {join: left[join] for join in count}, refused - known.keys()))
             for join, n in count.items():
                 left[join] -= n
         return found[::-1]
+
+    def _refusals(self) -> Iterator[frozenset[CellKey]]:
+        for whole, commit in zip(self._all, self._commits, strict=True):
+            if whole is commit:
+                yield frozenset()
+            else:
+                yield frozenset(cell.key for cell in whole.cells) - {cell.key for cell in commit.cells}
+
+
+def _allowed(commit: Commit, there: Collection[CellKey]) -> Commit:
+    return commit._replace(cells=[cell for cell in commit.cells if cell.unless not in there])

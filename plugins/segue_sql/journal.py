@@ -14,6 +14,7 @@ from segue_sql.database import connect_to
 from segue_sql.lane import Lane
 from segue_sql.link import Link
 from segue_sql.migrations import migrate
+from segue_sql.purge import Purge, purge_history
 from segue_sql.schema import event, plan, run
 from segue_sql.statements import EVENTS, PLANS, RUNS
 
@@ -43,7 +44,7 @@ async def open_journal(url: str) -> SqlJournal:
         StoreError: The tables are newer than this code, or this is no database.
         StoreUnavailable: The database cannot be reached.
     """
-    lane: Lane[_Append] = Lane(connect_to(url), _apply)
+    lane: Lane[_Append | Purge] = Lane(connect_to(url), _apply)
     try:
         await lane.read(migrate)
     except BaseException:
@@ -55,7 +56,7 @@ async def open_journal(url: str) -> SqlJournal:
 class SqlJournal:
     """The history of all runs."""
 
-    def __init__(self, lane: Lane[_Append]) -> None:
+    def __init__(self, lane: Lane[_Append | Purge]) -> None:
         self._lane = lane
 
     async def append(
@@ -90,6 +91,16 @@ class SqlJournal:
     async def plan(self, plan: str) -> bytes | None:
         """The JSON of a plan."""
         return await self._lane.read(partial(_plan, hash_=plan))
+
+    async def oldest(self, after: str, before: str, limit: int) -> list[RunRecord]:
+        """Runs between two ids, the oldest first."""
+        chosen = select(run).where(run.c.run > after, run.c.run < before).order_by(run.c.run).limit(limit)
+        return await self._lane.read(partial(_records, query=chosen))
+
+    async def purge(self, run: str, limit: int) -> int:
+        """Delete up to `limit` entries of a run, and with the last one the run."""
+        deleted: int = await self._lane.write(Purge(run, limit))
+        return deleted
 
     async def aclose(self) -> None:
         """Disconnect, when all calls are through."""
@@ -137,7 +148,12 @@ def _plan(link: Link, hash_: str) -> bytes | None:
     return found
 
 
-def _apply(link: Link, appends: Sequence[_Append]) -> list[None]:
+def _apply(link: Link, writes: Sequence[_Append | Purge]) -> list[int | None]:
+    _append(link, [write for write in writes if isinstance(write, _Append)])
+    return [purge_history(link, [write])[0] if isinstance(write, Purge) else None for write in writes]
+
+
+def _append(link: Link, appends: Sequence[_Append]) -> None:
     entries = {(entry.run, entry.id): entry for append in appends for entry in append.entries}
     link.execute(
         EVENTS,
@@ -150,7 +166,6 @@ def _apply(link: Link, appends: Sequence[_Append]) -> list[None]:
         link.execute(RUNS, [_run_row(record) for record in records])
     plans = {hash_: body for append in appends for hash_, body in append.plans}
     link.execute(PLANS, sorted(plans.items()))
-    return [None] * len(appends)
 
 
 def _rounds(records: Iterable[RunRecord]) -> list[list[RunRecord]]:

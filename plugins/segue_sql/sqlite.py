@@ -9,6 +9,7 @@ What a statement gives comes back as one JSON array: the driver releases the int
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -54,10 +55,7 @@ def database(url: URL, part: str) -> Database:
     if "{part}" in name and not part:
         raise PluginError(f"sqlite:///{name}: a journal is one for all, so {{part}} stands for nothing here")
     path = Path(name.replace("{part}", part)).absolute()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot create the directory {path.parent}: {error.strerror}") from error
+    _create(path)
     if sqlite3.sqlite_version_info < (3, 51, 3):
         _log.debug("SQLite %s may damage a WAL that several processes reset at once", sqlite3.sqlite_version)
     options = {"timeout": str(BUSY_SECONDS), "cached_statements": str(PIECE), **url.query}
@@ -67,6 +65,17 @@ def database(url: URL, part: str) -> Database:
         return SqliteLink(engine.connect())
 
     return Database(f"sqlite:///{path}", "", connect)
+
+
+def _create(path: Path) -> None:
+    """Make the file and its directory, if they are not there, for this user alone; SQLite's other files follow suit."""
+    try:
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot create the directory {path.parent}: {error.strerror}") from error
+    # What is wrong with an existing file, SQLite says better.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 class SqliteLink:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from segue.errors import StoreUnavailable
 from segue.ports.store import Cell, CellKey, CellKind, Committed, Due, DueKey, Join
 from segue_sql import schema
 from segue_sql.batch import Batch, Commit
@@ -17,6 +18,7 @@ from segue_sql.database import connect_to
 from segue_sql.lane import Lane
 from segue_sql.link import Link, Row, Take
 from segue_sql.migrations import migrate
+from segue_sql.purge import Purge, purge, walk
 from segue_sql.statements import StoreStatements
 
 
@@ -25,7 +27,7 @@ class _Bind(NamedTuple):
     runs: Sequence[tuple[str, str]]
 
 
-_Write = Commit | _Bind | Take
+_Write = Commit | _Bind | Purge | Take
 
 
 async def open_store(url: str, part: str) -> SqlStore:
@@ -111,6 +113,15 @@ class SqlStore:
         claimed: list[Due] = await self._lane.write(take)
         return claimed
 
+    async def runs(self, after: str, before: str, limit: int) -> list[str]:
+        """Runs between two ids, the oldest first."""
+        return await self._lane.read(lambda link: walk(link, self._sql.part, after, before, limit))
+
+    async def purge(self, run: str, limit: int) -> int:
+        """Delete up to `limit` rows of a run, those that say that it began and ended last."""
+        deleted: int = await self._lane.write(Purge(run, limit))
+        return deleted
+
     async def aclose(self) -> None:
         """Disconnect, when all calls are through."""
         await self._lane.aclose()
@@ -139,7 +150,7 @@ class SqlStore:
         for i, write in enumerate(writes):
             kinds[type(write)].append(i)
         answers: list[Any] = [None] * len(writes)
-        for kind, apply in ((Commit, self._commit), (_Bind, self._bind), (Take, self._claim)):
+        for kind, apply in ((Commit, self._commit), (_Bind, self._bind), (Purge, self._purge), (Take, self._claim)):
             places = kinds[kind]
             if places:
                 for i, answer in zip(places, apply(link, [writes[i] for i in places]), strict=True):
@@ -147,11 +158,15 @@ class SqlStore:
         return answers
 
     def _commit(self, link: Link, commits: Sequence[Any]) -> list[Committed]:
-        batch, run = Batch(commits), link.run
+        guards = list({cell.unless: None for commit in commits for cell in commit.cells if cell.unless is not None})
+        there = self._load(link, guards)
+        batch, run = Batch(commits, there.keys()), link.run
         found = link.insert_cells(
             self._sql,
-            [(run(key[0]), key[1], key[2], key[3], int(key[4]), value) for key, value, _ in batch.cells],
+            [(run(key[0]), key[1], key[2], key[3], int(key[4]), value) for key, value, *_ in batch.cells],
         )
+        if found and guards and self._load(link, guards).keys() - there.keys() - {cell.key for cell in batch.cells}:
+            raise StoreUnavailable("what refuses cells of a commit came during it; it is tried again")
         arrivals = batch.arrivals({batch.cells[i].key: value for i, value in found.items()})
         tallies: dict[Join, int] = {}
         if arrivals:
@@ -160,7 +175,7 @@ class SqlStore:
         if batch.due or batch.done:
             done = [(run(key.run), key.node, key.tag) for key in batch.done]
             link.change_due(self._sql, [_due_row(link, due) for due in batch.due], done)
-        return batch.answers(tallies)
+        return batch.answers(tallies, self._load(link, batch.refused))
 
     def _bind(self, link: Link, binds: Sequence[Any]) -> list[dict[str, str]]:
         wanted: dict[tuple[str, str], str] = {}
@@ -171,6 +186,9 @@ class SqlStore:
         link.execute(self._sql.bind, [(*key, link.run(wanted[key])) for key in keys])
         bound = self._find(link, keys)
         return [{key: bound[bind.flow, key] for key, _ in bind.runs} for bind in binds]
+
+    def _purge(self, link: Link, purges: Sequence[Any]) -> list[int]:
+        return purge(link, self._sql.part, purges)
 
     def _claim(self, link: Link, takes: Sequence[Any]) -> list[list[Due]]:
         return [link.claim(self._sql, take) for take in takes]

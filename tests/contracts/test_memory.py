@@ -9,11 +9,12 @@ import pytest
 
 import segue_memory
 from segue.errors import TransportError, TransportUnavailable
-from segue.hooks import open_journal, open_store, open_transport
+from segue.hooks import open_journal, open_objects, open_store, open_transport
 from segue.ports.journal import Journal, RunQuery, RunRecord
+from segue.ports.objects import ObjectStore
 from segue.ports.store import Cell, CellKey, CellKind, StateStore
 from segue.ports.transport import Backlog, Group, Message, Transport, matches
-from segue.testing import JournalContract, StoreContract, TransportContract
+from segue.testing import JournalContract, ObjectsContract, StoreContract, TransportContract
 from segue_memory.broker import DeadLetter
 from segue_memory.queue import Patterns
 from segue_memory.transport import MemoryTransport
@@ -34,6 +35,13 @@ class TestMemoryStore(StoreContract):
 class TestMemoryJournal(JournalContract):
     async def connect(self) -> Journal:
         return await open_journal("memory://contract")
+
+
+class TestMemoryObjects(ObjectsContract):
+    async def connect(self, namespace: str) -> ObjectStore:
+        found = await open_objects("", "memory://contract", namespace)
+        assert found is not None
+        return found
 
 
 async def drain(transport: Transport, name: str = "g", limit: int = 10) -> list[tuple[bytes, int]]:

@@ -20,9 +20,10 @@ import pytest
 from nats.aio.client import Client
 
 from segue.errors import ConfigError, PayloadTooLarge, TransportError, TransportUnavailable
-from segue.hooks import open_transport
+from segue.hooks import open_objects, open_transport
+from segue.ports.objects import ObjectStore
 from segue.ports.transport import Backlog, Consumer, Entry, Group, Message, Transport
-from segue.testing import TransportContract
+from segue.testing import ObjectsContract, TransportContract
 from segue.testing.contracts.expect import eventually
 from segue_nats.server import NatsServer, run_server
 
@@ -37,6 +38,17 @@ class TestNatsTransport(TransportContract):
 
     async def connect(self, namespace: str) -> Transport:
         return await open_transport(f"{self.url}?redelivery=1", namespace)
+
+
+class TestNatsObjects(ObjectsContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, nats_server: NatsServer) -> None:
+        self.url = nats_server.url
+
+    async def connect(self, namespace: str) -> ObjectStore:
+        found = await open_objects("", self.url, namespace)
+        assert found is not None
+        return found
 
 
 @asynccontextmanager

@@ -11,7 +11,10 @@ from xml.etree import ElementTree
 import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "benchmarks" / "bench.py"
-SYSTEMS = {"order-choreographed", "order-choreographed-observed", "order-plain", "order-broker", "chain-orchestrated"}
+SYSTEMS = {
+    *("order-choreographed", "order-choreographed-observed", "order-plain", "order-broker"),
+    *("chain-orchestrated", "map-choreographed", "saga-orchestrated"),
+}
 
 
 @pytest.fixture(scope="module")

@@ -567,7 +567,11 @@ class TestInstallation:
 
     def test_plugins_are_listed_with_who_brings_them(self, folder: Folder) -> None:
         found = {row["plugin"]: row for row in folder.json("plugins")}
-        assert found["nats"]["serves"] == {"transport": ["nats", "tls"], "broker": ["nats"]}
+        assert found["nats"]["serves"] == {
+            "transport": ["nats", "tls"],
+            "objects": ["nats", "tls"],
+            "broker": ["nats"],
+        }
         assert found["sql"]["serves"]["journal"] == ["sqlite", "postgresql"]
         assert {found[name]["distribution"] for name in ("memory", "nats", "sql")} == {"segue"}
         assert "PLUGIN" in folder.process("plugins").out

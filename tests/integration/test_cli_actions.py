@@ -135,6 +135,11 @@ def test_retry_goes_on_with_what_failed(folder: Folder, mode: str) -> None:
     lines = screen(folder, key, "completed after", "retried, revision 2")
     (folder.path / "found").unlink()
     assert any(words(line).startswith("✔ order back 2/2 done") for line in lines)
+    # The other item would fail again, if it were run again.
+    assert folder.run("retry", key, "--node", "order/0").code == 0
+    screen(folder, key, "completed after", "retried, revision 3")
+    wrong = folder.run("retry", key, "--node", "order/first")
+    assert (wrong.code, "is no tag" in wrong.out) == (1, True)
 
 
 def test_mistakes_are_told(folder: Folder, mode: str) -> None:
@@ -156,3 +161,15 @@ def test_mistakes_are_told(folder: Folder, mode: str) -> None:
     assert error("move", "nobody", mode) == (1, "UnknownRun")
     done = folder.run("retry", key)
     assert (done.code, done.out.splitlines()[0]) == (1, "nothing changed: the run has not ended")
+
+
+def test_purge_counts_what_is_old_and_refuses_what_is_young(folder: Folder, dev: None) -> None:
+    start(folder, "support", "young", "a")
+    found = {line["where"]: line for line in folder.json("purge", "--before", "60d", "--dry-run")}
+    assert set(found) == {"coordinator", "front", "back", "journal"}
+    assert all(line["runs"] == line["rows"] == 0 and not line["error"] for line in found.values())
+    refused = folder.run("purge", "--before", "1d")
+    assert refused.code == 1
+    assert "keeps runs for 30 d after their end (retention.state)" in refused.out
+    assert "the journal keeps runs for 30 d after their end (retention.journal)" in refused.out
+    assert folder.run("purge", "--before", "soon").code == 2

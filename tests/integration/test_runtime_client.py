@@ -15,7 +15,7 @@ from stage import eventually, stage
 
 import segue
 from segue import App, InvalidInput, NotAccepted, ResultTimeout, RunFailed, Service, UnknownFlow, UnknownRun, flow
-from segue.config import Config
+from segue.config import Config, ObjectsConfig
 from segue.errors import PayloadTooLarge, TransportUnavailable
 from segue.plan.projection import COORDINATOR, MODES, Mode
 from segue.ports.transport import Message
@@ -229,10 +229,12 @@ async def test_a_large_input_is_refused(memory: Config) -> None:
     def measure(text: str) -> int:
         return size(text)
 
-    async with stage(App("a", [measure], [service]), memory) as here, here.running():
-        with pytest.raises(PayloadTooLarge, match="the input of measure has 2,000,0"):
+    small = msgspec.structs.replace(memory, objects=ObjectsConfig("none"))
+    async with stage(App("a", [measure], [service]), small) as here, here.running():
+        with pytest.raises(PayloadTooLarge, match="the input of measure has 2,000,0") as caught:
             await here.client.start(measure, "x" * 2_000_000)
-        largest = here.wiring.transport.capabilities.max_bytes - clients.ENVELOPE_ROOM - 20
+        assert "[objects] url" in caught.value.hint
+        largest = here.wiring.values.max_event - 20
         run = await here.client.start(measure, "x" * largest)
         assert (await run.outcome(5)).status in ("completed", "failed")
 

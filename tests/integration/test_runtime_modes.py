@@ -138,7 +138,7 @@ async def test_asking_the_other_placement_holds_up_nobody(memory: Config, monkey
             await anyio.sleep(3)
             return b"[]"
 
-        async with here.running(*rest), here.wiring.transport.respond("segue.to.email", silent):
+        async with here.running(*rest), here.wiring.transport.respond("segue.ask.email", silent):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(here.client.start, place_order, Order("waits", 5))
                 await anyio.sleep(0.1)

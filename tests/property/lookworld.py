@@ -11,6 +11,8 @@ from collections import Counter
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
+
 from segue.machine import orders
 from segue.machine.facts import (
     AnyFact,
@@ -79,7 +81,7 @@ class World:
         self.tries: Counter[tuple[Key, int]] = Counter()
         self.calls: dict[tuple[Key, int], dict[str, Any]] = {}
 
-    def run(self, cancel: float = 0.0, retries: int = 0) -> Told:
+    def run(self, cancel: float = 0.0, retries: int = 0, choose: bool = False) -> Told:
         self.add(self.home, Fact(Key(ENTRY), Outcome("completed", GIVEN)))
         self.act(self.home)
         for _ in range(3_000):
@@ -94,10 +96,14 @@ class World:
             state = self.home.state(self.plan)
             end = state.outcomes.get(Key(EXIT))
             assert end is not None, "the run does not end"
-            if not retries or end.kind == "completed":
+            chosen = self.chosen() if retries and choose else ()
+            if not retries or (end.kind == "completed" and not chosen):
                 return self.told(state)
             retries -= 1
-            self.grant(orders.retry(self.plan, state, (), self.home.mine))
+            reset = orders.retry(self.plan, state, chosen, self.home.mine)
+            assert isinstance(reset, Reset)
+            assert {*chosen} <= {f"{node}/{tag}" if tag else node for node, tag in reset.seeds}
+            self.grant(reset)
         raise AssertionError("the run never ends")
 
     def told(self, state: State) -> Told:
@@ -106,6 +112,15 @@ class World:
             known = part.state(self.plan).outcomes
             outcomes.update({key: outcome for key, outcome in known.items() if key.node in part.mine})
         return Told(outcomes, self.undone, state.resets, self.calls)
+
+    def chosen(self) -> tuple[str, ...]:
+        """Something that ran, to be run again: one item or round of it, if it lies in a map or a loop."""
+        there = self.told(self.home.state(self.plan)).outcomes
+        places = sorted(key for key, _ in self.calls if key in there)
+        if not places or self.rng.random() < 0.3:
+            return ()
+        node, tag = self.rng.choice(places)
+        return (f"{node}/{tag}" if tag else node,)
 
     def grant(self, order: AnyFact | str) -> None:
         if not isinstance(order, str):
@@ -180,10 +195,23 @@ class World:
                 place = (effect.key, effect.revision)
                 part.started.add(place)
                 self.calls[place] = effect.args
-                outcome = self.behaviour(effect.key, effect.args, effect.revision)
+                outcome = self.came_to(effect)
                 self.queue.append((part, Fact(effect.key, outcome, effect.revision)))
             elif isinstance(effect, Undo | Sleep | Listen):
                 self.begin(part, effect)
+
+    def came_to(self, call: Invoke) -> Outcome:
+        """What a call comes to; a run of another flow says of its failures whose they are."""
+        node = self.plan.index.nodes[call.key.node]
+        outcome = self.behaviour(call.key, call.args, call.revision)
+        if node.kind != "flow" or outcome.kind != "failed":
+            return outcome
+        [cause] = outcome.causes
+        assert cause.error is not None
+        error = msgspec.structs.replace(
+            cause.error, message=f"{node.step}: {cause.error.message}", bases=(*cause.error.bases, "RunFailed")
+        )
+        return Outcome("failed", causes=(msgspec.structs.replace(cause, error=error),))
 
     def begin(self, part: Part, effect: Undo | Sleep | Listen) -> None:
         place = ("undo" if isinstance(effect, Undo) else "nap", effect.key, effect.revision)

@@ -13,17 +13,15 @@ from segue.machine.facts import Key
 from segue.plan.graph import EXIT
 from segue.plan.projection import MODES
 from segue.testing.behaviours import GIVEN, Scripted
-from segue.testing.plans import DETERMINISTIC, EVERYTHING, Mix, random_plan
+from segue.testing.plans import DETERMINISTIC, EVERYTHING, random_plan
 from segue.testing.reference import bare, evaluate
 
-CHILDLESS = Mix(flows=False)
 
-
-def compare(seed: int, retries: int = 0) -> None:
+def compare(seed: int, retries: int = 0, choose: bool = False) -> None:
     """Run a plan in both modes, and compare both with the evaluator."""
-    plan, behaviour = random_plan(random.Random(seed), 40, CHILDLESS), Scripted(seed)
+    plan, behaviour = random_plan(random.Random(seed), 40), Scripted(seed)
     for i, mode in enumerate(MODES):
-        told = World(plan, behaviour, mode, seed + i).run(retries=retries)
+        told = World(plan, behaviour, mode, seed + i).run(retries=retries, choose=choose)
         expected = evaluate(plan, GIVEN, behaviour, told.resets)
         ours = {key: bare(found) for key, found in told.outcomes.items() if plan.index.nodes[key.node].kind != "timer"}
         theirs = {key: bare(found) for key, found in expected.outcomes.items()}
@@ -47,6 +45,11 @@ def test_both_modes_agree_with_the_evaluator(retries):
         compare(seed, retries)
 
 
+def test_items_and_rounds_that_are_chosen_run_again_and_what_follows_from_them():
+    for seed in range(80):
+        compare(seed, 2, choose=True)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("cancel", "retries"), [(0.0, 0), (0.03, 0), (0.0, 2), (0.03, 2)])
 def test_whatever_happens_a_run_ends_with_one_outcome_for_every_place(mode, cancel, retries):
@@ -65,17 +68,18 @@ def ends_well(plan, told: Told) -> None:
                 assert all(Key(name, key.tag) in told.outcomes for name in inside), f"{key} is open"
     assert len(told.undone) == len(set(told.undone)), "undone twice"
     for key, _ in told.undone:
-        assert index.nodes[key.node].undo
+        assert index.nodes[key.node].undoable
     if told.outcomes[Key(EXIT)].kind != "completed" and not told.resets:
         for key, outcome in told.outcomes.items():
-            if index.nodes[key.node].undo and outcome.kind == "completed":
+            if index.nodes[key.node].undoable and outcome.kind == "completed":
                 assert (key, 1) in told.undone, f"{key} was not undone"
 
 
 MUTANTS = [
     ("a counting join", "gates", "_close_each", "if outcome is None:", "if outcome is None and i == 0:"),
     ("a lost dead path token", "decide", "dead", "outcome.kind in DEAD", 'outcome.kind == "failed"'),
-    ("undo waits for nobody", "undo", "_token", "return None\n        undone", "continue\n        undone"),
+    ("undo waits for nobody", "undo", "_token", "return None\n        sent", "continue\n        sent"),
+    ("subflows are not undone", "undo", "_token", ".undoable", ".undo"),
     ("undone too much", "undo", "_token", 'outcome.kind == "completed"', "True"),
     ("a handler takes anything", "gates", "fitting", "names & set(handler.errors)", "True"),
     ("tolerates one more", "gates", "_close_each", "> construct.tolerate", "> construct.tolerate + 1"),

@@ -270,6 +270,13 @@ class TestRows:
             ("services.a.concurrency", "5", "segue.toml:4"),
             ("trace.endpoint", "", "default"),
             ("trace.sample", "1", "default"),
+            ("objects.url", "", "default"),
+            ("limits.inline", "32768", "default"),
+            ("limits.value", "67108864", "default"),
+            ("limits.items", "10000", "default"),
+            ("limits.nodes", "100000", "default"),
+            ("retention.state", "2592000", "default"),
+            ("retention.journal", "2592000", "default"),
         ]
         assert "hunter2" not in str(rows(config))
 

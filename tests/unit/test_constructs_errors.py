@@ -142,6 +142,22 @@ def twice_matched(order: Any) -> None:
     wait_for("ok", str)
 
 
+def equally_matched(order: Any) -> None:
+    wait_for("ok", str, match=order.id)
+    race(lambda: wait_for("ok", str, match=order.id), lambda: sleep(1))
+
+
+def matched_alike(order: Any) -> None:
+    each(order.lines, lambda line: wait_for("ok", str, match=order.id))
+
+
+def matched_alike_deeper(order: Any) -> None:
+    def ask(line: Any) -> Any:
+        return attempt(lambda: wait_for("ok", int, match=line), timeout=60)
+
+    each(order.lines, lambda line: repeat(lambda n: ask(line), 0, lambda n: n > 1, cap=2))
+
+
 def twice_typed(order: Any) -> None:
     wait_for("ok", str, match=1)
     wait_for("ok", int, match=2)
@@ -244,6 +260,13 @@ BAD_LIST = "each() needs a list, got"
         (lambda o: wait_for("ok", str, timeout=0), "the timeout of signal 'ok' must be more than zero seconds, got 0"),
         (lambda o: wait_for("ok", str, match=o.total), "the match of signal 'ok' must be str | int, but o.total is"),
         (twice_matched, "signal 'ok' is waited for in "),
+        (equally_matched, "signal 'ok' is waited for in "),
+        (matched_alike, "signal 'ok' is waited for in each(), and its match is the same every time"),
+        (
+            lambda o: each(o.lines, lambda line: wait_for("ok", str, match="x")),
+            "signal 'ok' is waited for in each(), and",
+        ),
+        (matched_alike_deeper, "signal 'ok' is waited for in repeat(), and its match is the same every time"),
         (twice_typed, "signal 'ok' is int here, and str in "),
         (lambda o: sleep(-1), "sleep() takes a number of seconds, got -1"),
         (lambda o: sleep(True), "sleep() takes a number of seconds, got True"),
@@ -345,6 +368,7 @@ def test_what_is_wrong_has_a_hint() -> None:
 
     assert hint(lambda o: each(o.maybe, note)) == "give expr.default(items, []) for a list that may be None"
     assert hint(twice_matched) == "give each wait a `match=`, or wait for signals of different names"
+    assert hint(equally_matched) == "give each wait a `match=` of its own, or wait for signals of different names"
     assert hint(emitted_twice) == (
         'an event is emitted at one place: after a choice, emit("name", either(a, b)); or give another name'
     )

@@ -89,7 +89,7 @@ def shown(fact: AnyFact | None) -> object:
 def test_there_is_a_vector_of_every_kind() -> None:
     kinds = {VECTORS[name]["event"]["type"].removeprefix("segue.") for name in EVENTS}
     assert kinds == {"started", "ended", "attempt.failed", *OUTCOMES, *NOTICES}
-    assert CALLS == ["call", "call-perhaps", "call-undo", "call-withdraw"]
+    assert CALLS == ["call", "call-again", "call-perhaps", "call-undo", "call-withdraw"]
 
 
 @pytest.mark.parametrize("name", EVENTS)
@@ -209,12 +209,12 @@ def test_different_facts_have_different_ids() -> None:
     assert say(Token(Key("a"), "run", 1, (Key("b"),))).id("r1") == say(Token(Key("a"), "run", 1)).id("r1")
 
 
-def test_notices_and_signals_share_a_subject_and_outcomes_do_not() -> None:
-    places = {type(fact).__name__: subject_kind(say(fact).node, say(fact).kind) for fact in SOME[5:]}
+def test_notices_and_signals_share_their_author_s_subject_and_outcomes_do_not() -> None:
+    places = {type(fact).__name__: subject_kind(say(fact).node, say(fact).kind, "shop") for fact in SOME[5:]}
     assert set(places) == {"Stop", "Token", "Undone", "Reset", "Pause", "Signal"}
-    assert set(places.values()) == {("run", "notice")}
-    assert subject_kind("charge", "completed") == ("charge", "completed")
-    assert subject_kind("charge", "attempt.failed") == ("charge", "attempt.failed")
+    assert set(places.values()) == {("run:notice", "shop")}
+    assert subject_kind("charge", "completed", "shop") == ("charge", "completed")
+    assert subject_kind("charge", "attempt.failed", "shop") == ("charge", "attempt.failed")
     assert {type(fact).__name__ for fact in SOME if is_notice(fact)} == {"Stop", "Token", "Undone", "Reset", "Pause"}
 
 

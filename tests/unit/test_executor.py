@@ -18,6 +18,7 @@ from segue.plan.names import ENTRY, EXIT, RUN
 from segue.ports.tracing import NoTracing
 from segue.runtime.executor import BASES, Current, Executor
 from segue.runtime.participant import Participant
+from segue.runtime.values import Values
 from segue.runtime.work import Job, Returned, RunRef
 from segue.wire.envelope import Retrying
 
@@ -37,7 +38,7 @@ class Host:
     """As much of a participant as the executor knows."""
 
     name = "payments"
-    max_event = 1000
+    values = Values(None, 1000)
 
     def __init__(self) -> None:
         self.tracing = NoTracing()
@@ -62,10 +63,10 @@ def one_step_plan() -> Plan:
     return Plan("pay", "payments", nodes, (Region(RUN, ENTRY, EXIT),), (), {}, (), {})
 
 
-def job(undo: bool = False, attempt: int = 1, born: float = 0.0) -> Job:
+def job(undo: bool = False, attempt: int = 1, born: float = 0.0, since: int = 2) -> Job:
     args: dict[str, Any] = {"args": {"n": 7}, "result": "r-7"} if undo else {"n": 7}
     found = Job(RunRef("r1", one_step_plan(), "choreographed", "4711"), Key("charge", "3"), 2, args, (), ())
-    found.undo, found.attempt, found.born = undo, attempt, born
+    found.undo, found.attempt, found.born, found.since = undo, attempt, born, since
     return found
 
 
@@ -151,6 +152,8 @@ async def test_a_step_knows_its_place() -> None:
         ("r1", "charge", "3", 2, 2),
     ]
     assert [here.idempotency_key for here in seen] == ["r1/charge/3/2", "r1/charge/3/2/undo"]
+    await run(job(since=1), step(look))
+    assert (seen[-1].revision, seen[-1].idempotency_key) == (2, "r1/charge/3/1"), "it was never undone"
 
 
 async def test_a_deadline_cuts_an_attempt() -> None:

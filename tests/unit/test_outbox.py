@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from segue.runtime.outbox import BATCH_EVENTS, Outbox
 from segue.wire import envelope
 from segue.wire.subjects import Subjects
 
 
 def outbox(max_bytes: int = 1000) -> Outbox:
-    return Outbox(Subjects("ns"), max_bytes)
+    return Outbox(Subjects("ns"), max_bytes, "s")
 
 
 def test_what_goes_to_one_subject_travels_together_in_order() -> None:
@@ -59,6 +61,20 @@ def test_equal_messages_have_equal_ids_and_others_have_not() -> None:
 
     assert ids(b"1", b"2") == ids(b"1", b"2")
     assert len({*ids(b"1", b"2"), *ids(b"2", b"1"), *ids(b"1"), *ids(b"12")}) == 4
+
+
+def test_nobody_else_can_foretell_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids count for a whole stream: a message whose id somebody used before is dropped."""
+
+    def id_of() -> str:
+        box = outbox()
+        box.event("orchestrated", "f", "a", "completed", b"1")
+        return box.messages()[0].id
+
+    here = id_of()
+    assert id_of() == here
+    monkeypatch.setattr("segue.runtime.outbox._SECRET", b"of another process")
+    assert id_of() != here
 
 
 def test_nothing_to_say() -> None:

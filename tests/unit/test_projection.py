@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from segue.plan.cost import costs, text
 from segue.plan.graph import ENTRY, EXIT, RUN, Arg, Compare, Const, Get, Node, Plan, Region
 from segue.plan.projection import COORDINATOR, Emission, Projection, holder, participants, project
 from segue.ports.transport import matches
@@ -141,7 +142,7 @@ SUBJECTS = Subjects("acme")
     ],
 )
 def test_subscriptions_of_a_service(service: str, heard: tuple[str, ...]) -> None:
-    notices = "acme.c.place_order.run.notice"
+    notices = "acme.c.place_order.run:notice.*"
     assert SUBJECTS.heard(order_flow(), service) == (notices, *(f"acme.c.place_order.{each}" for each in heard))
 
 
@@ -201,3 +202,16 @@ def test_ends_are_heard_in_both_modes_and_are_no_start() -> None:
 def test_commands_reach_their_service_only() -> None:
     assert matches(SUBJECTS.commands_of("payments")[0], SUBJECTS.command("payments", "charge"))
     assert not matches(SUBJECTS.commands_of("office")[0], SUBJECTS.command("payments", "charge"))
+
+
+def test_the_home_hears_what_can_fail_a_run_that_the_first_failure_stops() -> None:
+    """Also `charge`, whose outcome no node of the home reads; not `pick`, which fails only because of others."""
+    flow = order_flow()
+    fast = Plan("place_order", "shop", flow.nodes, flow.regions, (), {}, (), {}, on_failure="stop")
+    assert project(fast, "shop").hears == ("charge", "reserve", "review", "pick")
+    assert project(fast, "payments").emits == (Emission("charge", ("office", "shop")),)
+    assert project(fast, "office").emits == (Emission("review", ("shop",)), Emission("pick", ("shop",)))
+    [stop, *_] = costs(fast)
+    assert (stop.kind, stop.subscriptions, stop.run.to, stop.notices) == ("stop", 2, ("shop",), 1)
+    assert "stop at the first failure  2 subscriptions; at most 1 stop to 4 services" in text(fast)
+    assert not any(cost.kind == "stop" for cost in costs(flow))

@@ -21,6 +21,8 @@ from segue.wire.requests import (
     Nap,
     Page,
     Placing,
+    Purge,
+    Purged,
     Refused,
     Reply,
     Request,
@@ -63,6 +65,10 @@ REQUESTS: list[Request] = [
     Yield(PLACING, 3),
     Install(PLACING, Page()),
     Install(PLACING, PAGE, True),
+    Start("pay", RUN, dataref="sha256:" + "0" * 64),
+    Send(RUN, "approval", dataref="sha256:" + "0" * 64),
+    Purge(86400.0),
+    Purge(0.5, "pay", True, RUN),
 ]
 REPLIES: list[Reply] = [
     Accepted(RUN, "orchestrated"),
@@ -77,6 +83,8 @@ REPLIES: list[Reply] = [
     Done(False, "it is held already"),
     Refused("no such run"),
     Refused("busy", "try again", True),
+    Purged(0),
+    Purged(3, 40, 2, 1, RUN),
 ]
 
 

@@ -17,6 +17,7 @@ from segue import (
     DeclarationError,
     Retry,
     Service,
+    after,
     attempt,
     current,
     each,
@@ -27,7 +28,7 @@ from segue import (
     wait_for,
     when,
 )
-from segue.testing import QUIET, STORMY, Difference, Orders, run_everywhere
+from segue.testing import QUIET, STORMY, Difference, Faults, Orders, run_everywhere
 from segue.testing.everywhere import everywhere, timeless, weather
 
 bank, shop, odd = Service("bank"), Service("shop"), Service("odd")
@@ -112,6 +113,12 @@ def reviewed(n: int) -> str:
 
 
 @flow
+def told() -> str:
+    with after(wait_for("go", None)):
+        return book("it")
+
+
+@flow
 def many(texts: list[str]) -> list[str]:
     return each(texts, lambda text: note(text), limit=2)
 
@@ -124,6 +131,11 @@ def caught() -> str:
 @flow
 def first_of() -> str:
     return race(lambda: book("a"), lambda: book("b"))
+
+
+@flow
+def noted_race() -> str:
+    return note(race(lambda: book("a"), lambda: book("b")))
 
 
 @flow
@@ -143,7 +155,7 @@ def too_late() -> None:
 
 app = App(
     "simulated",
-    flows=[long_one, trip, reviewed, many, caught, first_of, unsteady, steady, too_late],
+    flows=[long_one, trip, reviewed, told, many, caught, first_of, noted_race, unsteady, steady, too_late],
     services=[bank, shop, odd],
 )
 
@@ -179,6 +191,10 @@ async def test_signals_are_sent(ok: bool, value: str | None) -> None:
     assert found.value == value
 
 
+async def test_a_signal_without_a_value_is_sent() -> None:
+    assert (await run_everywhere(told, signals={"go": None})).value == "booked it"
+
+
 async def test_a_signal_that_never_comes() -> None:
     found = await run_everywhere(reviewed, 1, signals={"review": lambda slot: None})
     assert [cause.error.type for cause in found.ended.causes if cause.error] == ["Timeout"]
@@ -204,6 +220,12 @@ async def test_a_race_may_have_any_winner() -> None:
     assert not timeless(first_of.plan)
     found = await run_everywhere(first_of, seeds=range(6), faults=QUIET)
     assert found.value in ("booked a", "booked b")
+
+
+async def test_a_call_behind_a_race_survives_a_crash() -> None:
+    """Whoever named the winner may die before it calls what follows."""
+    found = await run_everywhere(noted_race, seeds=range(12), faults=Faults(crashes=3))
+    assert found.value in ("BOOKED A", "BOOKED B")
 
 
 async def test_cancelling_is_part_of_the_story() -> None:

@@ -13,6 +13,7 @@ from segue.errors import PluginError, StoreError, StoreUnavailable
 from segue.hooks import open_journal, open_store
 from segue.ports.store import Cell, CellKey, CellKind, Committed, Due, DueKey, StateStore
 from segue.testing.contracts.expect import eventually
+from segue_sql import purge, schema
 from segue_sql.database import connect_to
 from segue_sql.postgresql import SCAN, lookup_text
 from segue_sql.statements import StoreStatements
@@ -61,6 +62,23 @@ async def test_lookups_search_by_the_whole_primary_key(postgres_url: str, lookup
     [condition] = [line for line in found if "Index Cond" in line]
     assert any(f"Index Scan using {wanted.table}_pkey" in line for line in found), found
     assert condition.count(" = ") == wanted.where.count(" = "), found
+
+
+async def test_old_runs_are_found_and_deleted_by_indexes(postgres_url: str) -> None:
+    await (await open_store(postgres_url, "a")).aclose()
+    link = connect_to(postgres_url).connect()
+    run = uuid.UUID(RUN)
+    for statement in (
+        purge.oldest(1, run, uuid.UUID("f" * 32)),
+        *(purge.some(table, 10, part=1, run=run) for table in (schema.cell, schema.tally, schema.due)),
+        purge.some(schema.event, 10, run=RUN),
+        purge.bound(1, run),
+    ):
+        text = str(statement.compile(dialect=link.core.dialect, compile_kwargs={"literal_binds": True}))
+        found = link.core.exec_driver_sql("EXPLAIN " + text).scalars().all()
+        assert any("Index Cond" in line and "run" in line for line in found), found
+        assert not any("Seq Scan" in line for line in found), found
+    link.close()
 
 
 @pytest.mark.parametrize("filled", [False, True])

@@ -20,6 +20,8 @@ from segue.errors import PluginError, StoreError, StoreUnavailable
 from segue.hooks import open_journal, open_store
 from segue.ports.journal import JournalEntry, RunQuery
 from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey
+from segue_sql import purge, schema
+from segue_sql.database import connect_to
 from segue_sql.errors import translated
 from segue_sql.sqlite import PIECE, SCAN, lookup_text
 from segue_sql.statements import StoreStatements
@@ -70,6 +72,25 @@ async def test_lookups_search_by_the_whole_primary_key(tmp_path: Path, lookup: s
         keys = [row[1] for row in database.execute(f"PRAGMA table_info({wanted.table})") if row[5]]
     database.close()
     assert indexed == f"SEARCH t USING PRIMARY KEY ({' AND '.join(f'{name}=?' for name in keys)})"
+
+
+async def test_old_runs_are_found_and_deleted_by_the_primary_key(tmp_path: Path) -> None:
+    await (await open_store(f"sqlite:///{tmp_path}/x.db", "a")).aclose()
+    link = connect_to(f"sqlite:///{tmp_path}/x.db").connect()
+    steps = {}
+    for name, statement in (
+        ("oldest", purge.oldest(1, b"0", b"1")),
+        *((table.name, purge.some(table, 10, part=1, run=b"0")) for table in (schema.cell, schema.tally, schema.due)),
+        ("history", purge.some(schema.event, 10, run="0")),
+        ("key", purge.bound(1, b"0")),
+    ):
+        text = str(statement.compile(dialect=link.core.dialect, compile_kwargs={"render_postcompile": True}))
+        values = [b"0"] * text.count("?")
+        steps[name] = [row[3] for row in link.core.exec_driver_sql("EXPLAIN QUERY PLAN " + text, tuple(values))]
+    link.close()
+    for name, found in steps.items():
+        assert not any("SCAN segue" in step or "B-TREE FOR ORDER" in step for step in found), (name, found)
+        assert any(step.startswith("SEARCH segue_") for step in found), (name, found)
 
 
 async def test_the_cells_of_a_run_are_a_range_of_the_primary_key(tmp_path: Path) -> None:

@@ -56,6 +56,21 @@ class MemoryJournal:
         """The JSON of a plan."""
         return self._plans.get(plan)
 
+    async def oldest(self, after: str, before: str, limit: int) -> list[RunRecord]:
+        """Runs between two ids, the oldest first."""
+        return [self._runs[run] for run in sorted(run for run in self._runs if after < run < before)[:limit]]
+
+    async def purge(self, run: str, limit: int) -> int:
+        """Delete up to `limit` entries of a run, and with the last one the run."""
+        entries = self._entries.get(run, {})
+        some = list(entries)[:limit]
+        for name in some:
+            del entries[name]
+        if len(some) < limit:
+            self._entries.pop(run, None)
+            self._runs.pop(run, None)
+        return len(some)
+
     async def aclose(self) -> None:
         """Nothing to close; the history stays."""
 

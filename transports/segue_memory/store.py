@@ -9,7 +9,7 @@ from itertools import count
 
 from anyio.lowlevel import checkpoint
 
-from segue.ports.store import Cell, CellKey, Committed, Due, DueKey, Join
+from segue.ports.store import LAST, Cell, CellKey, Committed, Due, DueKey, Join
 from segue_memory.shared import parse, shared
 
 Written = tuple[float, int, Due]
@@ -61,10 +61,16 @@ class MemoryStore:
         """Record cells by put-if-absent and count arrivals, write due rows, delete done ones."""
         await checkpoint()
         part, lost, touched = self._part, dict[CellKey, bytes](), set[Join]()
+        refused = set[CellKey]()
+        named = {cell.unless for cell in cells if cell.unless is not None}
+        guards = {key for key in named if key in part.cells.get(key.run, {})}
         for cell in cells:
             there = part.cells[cell.key.run]
             if cell.key in there:
                 lost[cell.key] = there[cell.key]
+                continue
+            if cell.unless in guards:
+                refused.add(cell.key)
                 continue
             there[cell.key] = cell.value
             for join in cell.joins:
@@ -74,7 +80,7 @@ class MemoryStore:
             part.write(row)
         for key in done:
             part.due.pop(key, None)
-        return Committed(lost, {join: part.tallies[join] for join in touched})
+        return Committed(lost, {join: part.tallies[join] for join in touched}, frozenset(refused))
 
     async def tally(self, joins: Sequence[Join]) -> dict[Join, int]:
         """How many inputs have arrived at these joins."""
@@ -103,6 +109,25 @@ class MemoryStore:
         for due in claimed:
             part.write(due)
         return claimed
+
+    async def runs(self, after: str, before: str, limit: int) -> list[str]:
+        """Runs between two ids, the oldest first."""
+        return sorted(run for run, cells in self._part.cells.items() if cells and after < run < before)[:limit]
+
+    async def purge(self, run: str, limit: int) -> int:
+        """Delete up to `limit` rows of a run, those that say that it began and ended last."""
+        await checkpoint()
+        part, cells = self._part, self._part.cells.get(run, {})
+        some = [key for key in cells if key.node not in LAST][:limit]
+        for key in some:
+            del cells[key]
+        if len(some) == limit:
+            return limit
+        part.cells.pop(run, None)
+        part.tallies = {join: count for join, count in part.tallies.items() if join.run != run}
+        part.due = {key: row for key, row in part.due.items() if key.run != run}
+        part.bound = {key: bound for key, bound in part.bound.items() if bound != run}
+        return len(some)
 
     async def aclose(self) -> None:
         """Nothing to close; the rows stay."""

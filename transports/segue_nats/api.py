@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from segue.errors import TransportError, TransportUnavailable
+from segue.errors import NotPermitted, TransportError, TransportUnavailable
 from segue_nats.connection import Connection, NobodyResponds
 
 PATIENCE = 15.0
@@ -41,6 +41,7 @@ async def call(connection: Connection, endpoint: str, body: Any = None, patience
 
     Raises:
         ApiError: The server refused.
+        NotPermitted: The user lacks the right.
         TransportUnavailable: No answer.
         TransportError: The server has no JetStream.
     """
@@ -58,6 +59,8 @@ async def call(connection: Connection, endpoint: str, body: Any = None, patience
                     "the NATS server answers, but has no JetStream",
                     "start it with -js, or enable jetstream in its config",
                 ) from None
+        except NotPermitted:
+            raise
         except TransportUnavailable:
             if loop.time() + PAUSE >= deadline:
                 raise

@@ -24,9 +24,12 @@ from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
-from segue.errors import TransportError, TransportUnavailable
+from segue.errors import NotPermitted, TransportError, TransportUnavailable
+from segue_nats.client import Client
+from segue_nats.credentials import credentials, encryption
 from segue_nats.inbox import Inbox
 from segue_nats.options import Options
+from segue_nats.refusals import Refusals
 
 log = logging.getLogger("segue.nats")
 
@@ -40,32 +43,12 @@ PING_INTERVAL = 10
 POLL = 1.0
 LONGEST_PAUSE = 2.0
 UNSENT_BYTES = 16 * 1024 * 1024
+INBOX = "_INBOX"
 OLDEST_SERVER = (2, 10)
 
 
 class NobodyResponds(Exception):
     """The server knows nobody who listens on the subject of a request."""
-
-
-class Client(NatsClient):
-    """nats-py's client, with two gaps closed."""
-
-    def __init__(self, tls: bool) -> None:
-        super().__init__()
-        self._insist_on_tls = tls
-
-    def _connect_command(self) -> bytes:
-        # The library takes the server's word for whether to encrypt, and sends the password next.
-        if self._insist_on_tls and not self._server_info.get("tls_required"):
-            raise nats.errors.Error("the server offers no TLS, and tls:// insists on it")
-        return super()._connect_command()
-
-    async def _close(self, status: int, do_cbs: bool = True) -> None:
-        try:
-            await super()._close(status, do_cbs)
-        except OSError:
-            self._status = NatsClient.DISCONNECTED
-            await super()._close(status, do_cbs)
 
 
 class Subscription:
@@ -109,14 +92,16 @@ class Connection:
 
     Attributes:
         inbox: Where answers arrive.
+        refusals: What the server forbids.
         subscriptions: What to subscribe to on each new client.
         on_connected: Called after each connect but the first.
     """
 
     def __init__(self, options: Options) -> None:
-        self.inbox = Inbox(f"_INBOX.{secrets.token_hex(10)}")
+        self.inbox = Inbox(".".join(filter(None, (INBOX, options.inbox, secrets.token_hex(10)))))
         self.subscriptions: set[Subscription] = {Subscription(self, self.inbox.pattern, "", self.inbox.deliver)}
         self.on_connected: list[Callable[[], None]] = []
+        self.refusals = Refusals(options.shown, self.inbox.pattern)
         self._options = options
         self._client: NatsClient | None = None
         self._up = asyncio.Event()
@@ -137,9 +122,12 @@ class Connection:
 
     def unavailable(self, what: str) -> TransportUnavailable:
         """The error for something that could not be done, with what the server or the socket said last."""
-        return TransportUnavailable(
-            f"{what} {self._options.shown}{self._why()}", "is nats-server running there? `segue dev` starts one"
-        )
+        hint = "is nats-server running there? `segue dev` starts one"
+        if isinstance(self._trouble, OSError | ValueError) and not isinstance(self._trouble, ConnectionError):
+            hint = f"check the files and the names that the URL gives; {hint}"
+        elif "authorization" in self._why().lower():
+            hint = f"check user, password or credentials file; {hint}"
+        return TransportUnavailable(f"{what} {self._options.shown}{self._why()}", hint)
 
     async def open(self) -> None:
         """Connect for the first time.
@@ -209,13 +197,19 @@ class Connection:
 
         Raises:
             NobodyResponds: At once, if nobody listens there.
+            NotPermitted: At once, if the server forbids it.
             TransportUnavailable: No answer within `timeout` seconds, or the connection was lost.
         """
         reply = self.inbox.subject()
         return await self._ask(subject, body, reply, timeout)
 
     async def sync(self, timeout: float = 10.0) -> None:
-        """Return when the server has processed all that was sent before."""
+        """Return when the server has processed all that was sent before.
+
+        Raises:
+            NotPermitted: The server forbids us to talk to ourselves.
+            TransportUnavailable: There was no connection in time.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while True:
@@ -223,6 +217,8 @@ class Connection:
             echo = self.inbox.subject()
             try:
                 await self._ask(echo, b"", "", deadline - loop.time(), echo)
+            except NotPermitted:
+                raise
             except TransportUnavailable:
                 if loop.time() >= deadline:
                     raise
@@ -239,13 +235,19 @@ class Connection:
             if not answer.done():
                 answer.set_result(message)
 
+        def refuse(refused: str) -> None:
+            error = self.refusals.of_question(subject, refused)
+            if error is not None and not answer.done():
+                answer.set_exception(error)
+
         expected = answered or reply
         self.inbox.expect(expected, settle)
         try:
-            if not await self.publish(subject, body, reply):
-                raise self.unavailable(f"{subject} cannot be asked, there is no connection to")
-            async with asyncio.timeout(timeout):
-                message = await answer
+            with self.refusals.watch(refuse):
+                if not await self.publish(subject, body, reply):
+                    raise self.unavailable(f"{subject} cannot be asked, there is no connection to")
+                async with asyncio.timeout(timeout):
+                    message = await answer
         except TimeoutError:
             raise self.unavailable(f"no answer on {subject} within {timeout:.3g} s from") from None
         finally:
@@ -258,11 +260,16 @@ class Connection:
 
     async def _connect(self) -> NatsClient:
         options = self._options
+        try:
+            arguments = self._arguments()
+        except (OSError, ValueError) as error:
+            self._trouble = error
+            raise self.unavailable("cannot connect to") from None
         servers = random.sample(options.servers, len(options.servers))
         for server in servers * CONNECT_ATTEMPTS:
             client = Client(options.tls)
             try:
-                await client.connect(servers=[server], **self._arguments())
+                await client.connect(servers=[server], **arguments)
             except (*LOST, TimeoutError) as error:
                 # Where nothing listens the library raises an empty error, after having told the real one.
                 if not isinstance(error, nats.errors.NoServersError):
@@ -277,8 +284,7 @@ class Connection:
         raise self.unavailable("cannot connect to")
 
     def _arguments(self) -> dict[str, Any]:
-        options = self._options
-        found: dict[str, Any] = {
+        return {
             "name": "segue",
             "allow_reconnect": False,
             "max_reconnect_attempts": 1,
@@ -290,16 +296,12 @@ class Connection:
             "flush_timeout": CONNECT_TIMEOUT,
             "error_cb": self._on_error,
             "closed_cb": self._on_closed,
+            **credentials(self._options),
+            **encryption(self._options),
         }
-        if options.creds:
-            found["user_credentials"] = options.creds
-        if options.password:
-            found |= {"user": options.user, "password": options.password}
-        elif options.user:
-            found["token"] = options.user
-        return found
 
     async def _attach(self, client: NatsClient) -> None:
+        self.refusals.renew()
         attached: set[Subscription] = set()
         while missing := self.subscriptions - attached:
             for subscription in missing:
@@ -349,7 +351,8 @@ class Connection:
         return "" if trouble is None else f": {str(trouble) or type(trouble).__name__}"
 
     async def _on_error(self, error: Exception) -> None:
-        self._trouble = error
+        if not self.refusals.heard(str(error)):
+            self._trouble = error
         log.debug("nats: %s", error)
 
     async def _on_closed(self) -> None:

@@ -9,7 +9,9 @@ stands; after a silence, or a lost connection, what was asked for counts as lost
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -36,6 +38,7 @@ LEAVE_TIMEOUT = 2.0
 SERVED = ("Batch Completed", "Message Size Exceeds MaxBytes")
 """How a pull ends well; any other end means that the consumer may be gone."""
 
+_SECRET = secrets.token_bytes(32)
 ACK, NAK, TERM = b"+ACK", b"-NAK", b"+TERM"
 
 
@@ -118,8 +121,10 @@ class PullConsumer:
         for delivery in deliveries:
             # The stream sequence makes the letter the same when it is sent twice.
             sequence = str(delivery.token).split(".")[-4]
+            # Nobody must foretell it: a message with a known id is dropped, whoever published it.
+            id = hashlib.blake2b(f"{self._origin}/{sequence}".encode(), digest_size=16, key=_SECRET).hexdigest()
             headers = {
-                "Nats-Msg-Id": f"{self._origin}/{sequence}",
+                "Nats-Msg-Id": id,
                 "Segue-Reason": reason[:1000],
                 "Segue-Subject": delivery.subject,
                 "Segue-Deliveries": str(delivery.deliveries),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from itertools import count
+from secrets import token_hex
 from typing import TypeAlias
 
 from nats.aio.msg import Msg
@@ -23,7 +23,6 @@ class Inbox:
     def __init__(self, prefix: str) -> None:
         self.pattern = f"{prefix}.*"
         self._prefix = prefix
-        self._count = count(1)
         self._waiting: dict[str, Handler] = {}
         self._full: list[asyncio.Future[None]] = []
 
@@ -31,8 +30,11 @@ class Inbox:
         return len(self._waiting)
 
     def subject(self) -> str:
-        """A reply subject that was not used before."""
-        return f"{self._prefix}.{next(self._count)}"
+        """A reply subject that was not used before, and that nobody can foretell.
+
+        Whoever answers us learns the prefix, and may publish wherever answers are wanted.
+        """
+        return f"{self._prefix}.{token_hex(8)}"
 
     def expect(self, subject: str, handler: Handler) -> None:
         """Call `handler` with the next answer on `subject`."""

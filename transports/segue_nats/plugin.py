@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 from segue.errors import PluginError, TransportError
 from segue.hooks import Adapters, hookimpl
+from segue.ports.objects import ObjectStore
 from segue.ports.transport import Transport
+from segue_nats.permissions import render
 
 
 async def _open(url: str, namespace: str) -> Transport:
@@ -22,6 +24,12 @@ async def _open(url: str, namespace: str) -> Transport:
             raise
         raise PluginError("the NATS transport needs the package nats-py", "pip install 'segue[nats]'") from None
     return await open_transport(url, namespace)
+
+
+async def _open_objects(url: str, namespace: str) -> ObjectStore:
+    from segue_nats.objects import open_objects
+
+    return await open_objects(url, namespace)
 
 
 @asynccontextmanager
@@ -58,7 +66,10 @@ def _free_port(url: str) -> int:
 
 @hookimpl
 def segue_register(adapters: Adapters) -> None:
-    """Register `nats://` and `tls://`, and the server for `segue dev`."""
+    """Register `nats://` and `tls://`, for messages and for large values, and the server for `segue dev`."""
     adapters.transport("nats", _open)
     adapters.transport("tls", _open)
+    adapters.objects("nats", _open_objects)
+    adapters.objects("tls", _open_objects)
     adapters.broker("nats", _run)
+    adapters.permissions("nats", render)

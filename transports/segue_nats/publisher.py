@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 from nats.aio.msg import Msg
 
-from segue.errors import TransportUnavailable
+from segue.errors import NotPermitted, TransportUnavailable
 from segue_nats.connection import LOST, Connection
 
 WINDOW = 4096
@@ -43,7 +43,14 @@ class Batch:
     def __init__(self, posts: dict[str, Post]) -> None:
         self.open = posts
         self.trouble = ""
+        self._refused: NotPermitted | None = None
         self._settled: asyncio.Future[None] | None = None
+
+    def refuse(self, error: NotPermitted | None) -> None:
+        """One of them is forbidden."""
+        if error is not None:
+            self._refused = error
+            self._wake()
 
     def on_reply(self, reply: str, answer: Msg | None) -> None:
         """An ack, a refusal, or the news that the connection was lost."""
@@ -60,17 +67,22 @@ class Batch:
         self._wake()
 
     async def settled(self, timeout: float) -> None:
-        """Wait until all are stored, one was refused, or `timeout` seconds have passed."""
-        if not self.open or self.trouble:
-            return
-        loop = asyncio.get_running_loop()
-        self._settled = loop.create_future()
-        timer = loop.call_later(timeout, self._wake)
-        try:
-            await self._settled
-        finally:
-            timer.cancel()
-            self._settled = None
+        """Wait until all are stored, one was refused, or `timeout` seconds have passed.
+
+        Raises:
+            NotPermitted: One is forbidden.
+        """
+        if self.open and not self.trouble and self._refused is None:
+            loop = asyncio.get_running_loop()
+            self._settled = loop.create_future()
+            timer = loop.call_later(timeout, self._wake)
+            try:
+                await self._settled
+            finally:
+                timer.cancel()
+                self._settled = None
+        if self.open and self._refused is not None:
+            raise self._refused
 
     def _wake(self) -> None:
         if self._settled is not None and not self._settled.done():
@@ -92,39 +104,48 @@ class Publisher:
         """Publish, and return when all are acknowledged.
 
         Raises:
+            NotPermitted: The server forbids one of them; the others may be stored.
             TransportUnavailable: Not all were acknowledged, and no ack has come for a while.
         """
-        inbox = self._connection.inbox
+        inbox, refusals = self._connection.inbox, self._connection.refusals
         batch = Batch({inbox.subject(): post for post in posts})
-        loop = asyncio.get_running_loop()
-        progress = loop.time()
-        pause = 0.05
+
+        def refuse(refused: str) -> None:
+            for subject in {post.subject for post in batch.open.values()}:
+                batch.refuse(refusals.of_question(subject, refused))
+
         try:
-            while True:
-                before = len(batch.open)
-                await self._connection.ready(max(progress + PATIENCE - loop.time(), 0.0))
-                await self._send(batch)
-                while True:
-                    await batch.settled(ATTEMPT)
-                    if not batch.open:
-                        return
-                    moved = len(batch.open) < before
-                    if moved:
-                        before = len(batch.open)
-                        progress = loop.time()
-                    if batch.trouble or not moved:
-                        break
-                if loop.time() - progress >= PATIENCE:
-                    why = batch.trouble or "there was no answer"
-                    raise self._connection.unavailable(
-                        f"{len(batch.open)} of {len(posts)} messages were not acknowledged ({why}) by"
-                    )
-                if batch.trouble:
-                    # The acks of the others come meanwhile.
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, 1.0)
+            with refusals.watch(refuse):
+                await self._store(batch)
         finally:
             inbox.forget(batch.open)
+
+    async def _store(self, batch: Batch) -> None:
+        loop = asyncio.get_running_loop()
+        posts, progress, pause = len(batch.open), loop.time(), 0.05
+        while True:
+            before = len(batch.open)
+            await self._connection.ready(max(progress + PATIENCE - loop.time(), 0.0))
+            await self._send(batch)
+            while True:
+                await batch.settled(ATTEMPT)
+                if not batch.open:
+                    return
+                moved = len(batch.open) < before
+                if moved:
+                    before = len(batch.open)
+                    progress = loop.time()
+                if batch.trouble or not moved:
+                    break
+            if loop.time() - progress >= PATIENCE:
+                why = batch.trouble or "there was no answer"
+                raise self._connection.unavailable(
+                    f"{len(batch.open)} of {posts} messages were not acknowledged ({why}) by"
+                )
+            if batch.trouble:
+                # The acks of the others come meanwhile.
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
 
     async def _send(self, batch: Batch) -> None:
         inbox = self._connection.inbox

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import secrets
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -119,10 +120,13 @@ class NatsRegistry:
         subscription = await self._connection.subscribe(inbox, follower.on_message)
         name = ""
         try:
+            pattern = self._topology.registry_subject(">")
+            # The name and the filter in the subject let permissions hold whoever reads to just that.
+            chosen = secrets.token_hex(10)
             created = await api.call(
                 self._connection,
-                f"CONSUMER.CREATE.{stream}",
-                {"stream_name": stream, "config": _consumer(inbox, self._topology.registry_subject(">"))},
+                f"CONSUMER.CREATE.{stream}.{chosen}.{pattern}",
+                {"stream_name": stream, "config": _consumer(inbox, pattern) | {"name": chosen}},
             )
             name = created["name"]
             if not created["num_pending"]:

@@ -99,7 +99,7 @@ class NatsServer:
             return
         self._release()
         binary = find_binary()
-        self.store_dir.mkdir(parents=True, exist_ok=True)
+        self.store_dir.mkdir(0o700, parents=True, exist_ok=True)
         lock = self._lock(time.monotonic() + LOCK_TIMEOUT)
         try:
             ports = self.store_dir / "ports"

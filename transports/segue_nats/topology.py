@@ -4,28 +4,37 @@
     <ns>-commands    <ns>.do.>            a work queue: gone when done
     <ns>-dead        <ns>.dead.>          what groups discarded, kept for 30 days
     <ns>-registry    <ns>.reg.>           the last message of each subject
+    <ns>-objects     <ns>.obj.>           large values, until their run is purged
     <ns>-advisories                       the broker's notes on messages that it gave up to deliver
 
 Streams that exist are left as they are, for they may have been tuned, unless the URL asks for something else. What is
-missing after the server lost its data is created again on reconnect.
+missing after the server lost its data is created again on reconnect, by whoever may: a user that only works with
+streams and consumers does with what is there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from typing import Any
 
-from segue.errors import ConfigError, TransportError
+from segue.errors import ConfigError, NotPermitted, TransportError
 from segue.ports.transport import Backlog, Channel, Group
 from segue_nats import api
 from segue_nats.connection import Connection
 from segue_nats.options import Options
+from segue_nats.refusals import HINT
+
+log = logging.getLogger("segue.nats")
 
 DAY = 86400.0
 MAX_ACK_PENDING = 20_000
 MAX_DELIVER = 10_000
 """A backstop against endless redelivery; who consumes counts attempts itself."""
+
+_SET = ("filter_subjects", "ack_wait", "max_ack_pending", "max_deliver")
+"""What of a group's consumer may change."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -49,6 +58,7 @@ class Topology:
             raise ConfigError(f"namespace {namespace!r} is not allowed", "use letters, digits, _ and -")
         self.namespace = namespace
         self.registry = f"{namespace}-registry"
+        self.objects = f"{namespace}-objects"
         self._connection = connection
         self._options = options
         self._groups: dict[tuple[Channel, str], Group] = {}
@@ -64,6 +74,22 @@ class Topology:
     def registry_subject(self, key: str) -> str:
         """Where a registry key lives; `>` for all of them."""
         return f"{self.namespace}.reg.{key}"
+
+    def object_subject(self, name: str) -> str:
+        """Where a part of an object lives; `<run>.>` for all of a run."""
+        return f"{self.namespace}.obj.{name}"
+
+    async def ensure_objects(self) -> None:
+        """Create the stream of large values if it is missing.
+
+        Raises:
+            TransportError: A stream of that name exists and is something else.
+        """
+        await self._ensure(
+            self._stream(
+                self.objects, [self.object_subject(">")], max_msgs_per_subject=1, discard="old", deny_delete=False
+            )
+        )
 
     async def ensure(self) -> None:
         """Create the streams that are missing, and set what the URL asks for.
@@ -117,10 +143,19 @@ class Topology:
             # A work queue holds what nobody has done yet, so its consumer starts with that.
             "deliver_policy": "new" if group.channel == "events" else "all",
         }
+        found = await self._info(group.channel, group.name)
+        if found is not None and all(_field(found["config"], key) == config[key] for key in _SET):
+            return
         try:
             await api.call(
                 self._connection, f"CONSUMER.CREATE.{stream}.{group.name}", {"stream_name": stream, "config": config}
             )
+        except NotPermitted as error:
+            if found is None:
+                raise NotPermitted(
+                    f"group {group.name!r} is missing on {group.channel}: {error.message}", HINT
+                ) from None
+            log.info("group %s on %s stays as it is: %s", group.name, group.channel, error.message)
         except api.ApiError as error:
             raise TransportError(
                 f"group {group.name!r} cannot be declared on {group.channel}: {error.message}",
@@ -159,6 +194,8 @@ class Topology:
                 raise
             try:
                 info = await api.call(self._connection, f"STREAM.CREATE.{name}", config)
+            except NotPermitted as refused:
+                raise NotPermitted(f"stream {name!r} is missing: {refused.message}", HINT) from None
             except api.ApiError as refused:
                 if refused.number != api.NAME_IN_USE:
                     raise
@@ -212,3 +249,10 @@ class Topology:
             "allow_rollup_hdrs": False,
             "num_replicas": self._options.replicas or 1,
         } | settings
+
+
+def _field(config: dict[str, Any], key: str) -> Any:
+    """What a consumer is set to; the server tells of a single filter apart."""
+    if key == "filter_subjects":
+        return config.get(key) or [config[one] for one in ("filter_subject",) if config.get(one)]
+    return config.get(key)

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 
 from segue.errors import PayloadTooLarge, TransportError, TransportUnavailable
 from segue.ports.transport import Backlog, Capabilities, Channel, Group, Message, Registry
-from segue_nats.connection import LOST, Connection, NobodyResponds
+from segue_nats.connection import INBOX, LOST, Connection, NobodyResponds
 from segue_nats.consumer import PullConsumer
 from segue_nats.feed import Feed
 from segue_nats.options import Options, parse
@@ -41,6 +41,7 @@ async def open_transport(url: str, namespace: str) -> NatsTransport:
     Raises:
         ConfigError: The URL or the namespace is bad.
         TransportUnavailable: No server can be reached.
+        NotPermitted: The user may not look at the streams, or they are not there and it may not make them.
         TransportError: The server cannot do what is needed.
     """
     options = parse(url)
@@ -142,6 +143,10 @@ class NatsTransport:
         tasks: set[asyncio.Task[None]] = set()
 
         async def on_request(message: Msg) -> None:
+            if not message.reply.startswith(f"{INBOX}."):
+                # Else whoever may ask us could have us speak on any subject that we may speak on.
+                log.warning("a request on %s wants its answer on %s and gets none", subject, message.reply or "nothing")
+                return
             task = asyncio.create_task(self._answer(message, handler))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
@@ -149,6 +154,7 @@ class NatsTransport:
         subscription = await self._connection.subscribe(subject, on_request, queue=subject)
         try:
             await self._connection.sync()
+            self._connection.refusals.check(subject)
             yield
         finally:
             with anyio.CancelScope(shield=True):
@@ -171,6 +177,8 @@ class NatsTransport:
                 subscription = await self._connection.subscribe(pattern, on_message)
                 stack.push_async_callback(subscription.close)
             await self._connection.sync()
+            for pattern in patterns:
+                self._connection.refusals.check(pattern)
             yield feed
 
     async def backlog(self, channel: Channel, name: str) -> Backlog | None:

@@ -26,7 +26,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 class Plugin(msgspec.Struct, frozen=True):
-    """A line of `segue plugins`: what it serves, by kind (transport, store, journal, broker), and who brings it."""
+    """A line of `segue plugins`: what it serves, by kind (transport, store, objects ...), and who brings it."""
 
     plugin: str
     distribution: str
@@ -110,6 +110,7 @@ def _plugin(plugin: object, name: str) -> Plugin:
         "transport": brought.transports,
         "store": brought.stores,
         "journal": brought.journals,
+        "objects": brought.object_stores,
         "broker": brought.brokers,
     }
     callers = manager.get_hookcallers(plugin) or []

@@ -89,7 +89,12 @@ def retry(
     run: str,
     /,
     *,
-    node: Annotated[tuple[str, ...], Parameter(negative="", help="A node to run again, too; may be repeated.")] = (),
+    node: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="", help="A node to run again, too, or NODE/TAG for one item or round of it; may be repeated."
+        ),
+    ] = (),
     flow: FlowName = "",
     options: Options = DEFAULTS,
 ) -> int:

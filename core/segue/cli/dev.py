@@ -121,7 +121,7 @@ async def _dev(screen: Screen, config: Config, app: App, folder: Path, options: 
 def _alone(folder: Path) -> Iterator[None]:
     """Two of these in one folder would share its state and not its broker."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
         ignore = folder / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n")

@@ -103,6 +103,7 @@ def _tree(arguments: Sequence[str]) -> cyclopts.App:
         ("coordinator", "hosting:coordinator", _RUN, "Run a coordinator, which orchestrated runs need."),
         ("scheduler", "hosting:schedule", _RUN, "Run a scheduler, which starts what is due; coordinators do, too."),
         ("observe", "hosting:observe", _RUN, "Run the observer, which writes the journal."),
+        ("purge", "purging:purge", _MORE, "Forget runs that are long over."),
         ("config", "about:config", _MORE, "Show every setting and where it comes from."),
         ("plugins", "about:plugins", _MORE, "Show which plugins serve which URLs."),
     ):
@@ -122,6 +123,11 @@ def _tree(arguments: Sequence[str]) -> cyclopts.App:
         asked = name in arguments[1:2]
         timetable.command(f"segue.cli.schedules:{function}", name=name, help=None if asked else text)
     app.command(timetable)
+    export = cyclopts.App(name="export", help="Write what others need to know of the flows.", group=_MORE)
+    asked = "nats-permissions" in arguments[1:2]
+    text = "Write least-privilege permissions of NATS users."
+    export.command("segue.cli.export:nats_permissions", name="nats-permissions", help=None if asked else text)
+    app.command(export)
     database = cyclopts.App(name="db", help="Look after databases.", group=_MORE)
     database.command("segue.cli.about:upgrade", name="upgrade")
     app.command(database)

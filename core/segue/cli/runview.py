@@ -13,7 +13,7 @@ from typing import Literal
 
 from rich.text import Text
 
-from segue.cli.screen import clean, clock, span, table
+from segue.cli.screen import clean, clock, count, span, table
 from segue.cli.statewords import MARKS, mark, words
 from segue.machine.facts import Failure
 from segue.runtime.where import NodeView, RunView
@@ -57,6 +57,8 @@ def view_lines(
         lines.append("  " + ", ".join(f"{number:,} {state}" for state, number in hidden.items()) + "; --all shows them")
     if traceback:
         lines += [line for node in view.nodes if node.error is not None for line in _detail(name(node), node.error)]
+    if view.unread:
+        lines += ["", f"{count(view.unread, 'large value')} could not be read: what follows from them is not shown"]
     if broker == "unreachable":
         lines += ["", clean(f"broker unreachable at {url}: backlog unknown")]
     return lines
@@ -78,6 +80,8 @@ def _header(view: RunView, now: datetime) -> Text:
             line.append(f" for {span((now - run.started).total_seconds())}")
     if view.stop == "deadline":
         line.append(", because its time was over")
+    if view.stop == "undone":
+        line.append(", and undone with its parent run")
     if run.revision > 1:
         line.append(f"   retried, revision {run.revision}")
     return line.append(clean(f"   {run.mode}   plan {run.plan[:12]}   run {run.run}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +20,7 @@ from segue.errors import SegueError
 from segue.hooks import open_transport, redact
 from segue.ports.journal import Journal
 from segue.ports.transport import Transport
+from segue.runtime.values import Values
 from segue.runtime.where import RunView
 from segue.runtime.where import where as look
 
@@ -36,13 +37,15 @@ BROKER_TIMEOUT = 2.0
 class Where(msgspec.Struct, frozen=True):
     """`segue where -o json`: all fields of the run and its nodes.
 
-    `broker` is reachable, unreachable or not asked; `stop` says why the run was stopped, if it was.
+    `broker` is reachable, unreachable or not asked; `stop` says why the run was stopped, if it was; `unread` is how
+    many large values could not be read.
     """
 
     run: dict[str, Any]
     nodes: tuple[dict[str, Any], ...]
     broker: Broker
     stop: str
+    unread: int = 0
 
 
 def where(
@@ -73,6 +76,8 @@ class _Asked:
         self._config = config
         self._transport: Transport | None = None
         self._next = 0.0
+        self._stack = AsyncExitStack()
+        self._values: Values | None = None
 
     async def transport(self) -> Transport | None:
         """The open transport, or None if it cannot be reached."""
@@ -85,8 +90,19 @@ class _Asked:
             self._next = anyio.current_time() + AGAIN
         return self._transport
 
+    async def values(self) -> Values | None:
+        """The open object store, or None if it cannot be reached."""
+        if self._values is None:
+            try:
+                with anyio.move_on_after(BROKER_TIMEOUT):
+                    self._values = await self._stack.enter_async_context(compose.values(self._config))
+            except SegueError:
+                pass
+        return self._values
+
     async def aclose(self) -> None:
         """Close what was opened."""
+        await self._stack.aclose()
         if self._transport is not None:
             await self._transport.aclose()
 
@@ -111,7 +127,7 @@ async def _where(screen: Screen, config: Config, text: str, watch: bool, all_nod
                 now = datetime.now().astimezone()
                 return view_lines(view, now, broker, redact(config.transport), None if all_nodes else 40, traceback)
 
-            answer = Where(whole(view.run), tuple(map(whole, view.nodes)), broker, view.stop)
+            answer = Where(whole(view.run), tuple(map(whole, view.nodes)), broker, view.stop, view.unread)
             if not watch:
                 screen.show(answer, lines)
                 return
@@ -139,11 +155,14 @@ def _again(screen: Screen, answer: Where, lines: list[Line], shown: list[str]) -
 
 async def _look(journal: Journal, text: str, asked: _Asked) -> tuple[RunView, Broker]:
     view = await look(journal, text)
+    values = await asked.values() if view.unread else None
+    if values is not None:
+        view = await look(journal, view.run.run, values=values)
     if not any(node.state == "open" for node in view.nodes):
         return view, "not asked"
     transport = await asked.transport()
     if transport is None:
         return view, "unreachable"
-    view = await look(journal, view.run.run, transport)
+    view = await look(journal, view.run.run, transport, values)
     counted = [node.backlog is not None for node in view.nodes if node.state == "open"]
     return view, "reachable" if all(counted) else "unreachable"

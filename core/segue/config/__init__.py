@@ -24,6 +24,9 @@ from segue.config.schema import (
     TABLES,
     Config,
     FlowConfig,
+    LimitsConfig,
+    ObjectsConfig,
+    RetentionConfig,
     ServiceConfig,
     Setting,
     Settings,
@@ -40,7 +43,20 @@ from segue.config.schema import (
 from segue.errors import ConfigError
 from segue.plan.projection import Mode
 
-__all__ = ["FILE", "Config", "FlowConfig", "ServiceConfig", "TraceConfig", "duration", "load", "rows", "set_mode"]
+__all__ = [
+    "FILE",
+    "Config",
+    "FlowConfig",
+    "LimitsConfig",
+    "ObjectsConfig",
+    "RetentionConfig",
+    "ServiceConfig",
+    "TraceConfig",
+    "duration",
+    "load",
+    "rows",
+    "set_mode",
+]
 
 FILE = "segue.toml"
 ELSEWHERE = frozenset({"SEGUE_CONFIG", "SEGUE_DEBUG"})

@@ -58,6 +58,45 @@ class TraceConfig(msgspec.Struct, frozen=True):
     sample: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
 
 
+class ObjectsConfig(msgspec.Struct, frozen=True):
+    """Where values go that are too large for a message.
+
+    Attributes:
+        url: URL of the object store; empty: the transport's own, if it has one; `none`: nowhere.
+    """
+
+    url: str = ""
+
+
+class LimitsConfig(msgspec.Struct, frozen=True):
+    """How large values and runs may be.
+
+    Attributes:
+        inline: Bytes of a value that travel in its message; larger ones go to the object store.
+        value: Bytes that a value may have.
+        items: Items that one `each` may open.
+        nodes: Places of items and rounds that a run may have at one participant.
+    """
+
+    inline: Annotated[int, msgspec.Meta(ge=1024)] = 32 * 1024
+    value: Annotated[int, msgspec.Meta(ge=1024)] = 64 * 1024 * 1024
+    items: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    nodes: Annotated[int, msgspec.Meta(ge=1)] = 100_000
+
+
+class RetentionConfig(msgspec.Struct, frozen=True):
+    """How long runs are remembered after their end; 0 keeps them for ever.
+
+    Attributes:
+        state: Seconds for which participants keep what they recorded, and large values. It must be longer than the
+            transport keeps events: what is heard again after it is taken for new.
+        journal: Seconds for which the journal keeps them.
+    """
+
+    state: Annotated[float, msgspec.Meta(ge=0, le=36500 * _DAY)] = 30 * _DAY
+    journal: Annotated[float, msgspec.Meta(ge=0, le=36500 * _DAY)] = 30 * _DAY
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All keys.
 
@@ -71,6 +110,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         flows: By name; see `Config.flow`.
         services: By name; see `Config.service`.
         trace: Tracing.
+        objects: Where large values go.
+        limits: How large values and runs may be.
+        retention: How long runs are remembered.
     """
 
     app: str = ""
@@ -82,6 +124,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     flows: dict[str, FlowConfig] = {}
     services: dict[str, ServiceConfig] = {}
     trace: TraceConfig = TraceConfig()
+    objects: ObjectsConfig = ObjectsConfig()
+    limits: LimitsConfig = LimitsConfig()
+    retention: RetentionConfig = RetentionConfig()
 
 
 class Config(Settings, frozen=True, kw_only=True):
@@ -154,6 +199,9 @@ TABLES = {path[:end] for path in SCHEMA for end in range(1, len(path))}
 _NAMED = {path[0] for path in SCHEMA if NAME in path}
 
 
+_DURATIONS = {("key_lifetime",), ("retention", "state"), ("retention", "journal")}
+
+
 def pattern(path: KeyPath) -> KeyPath:
     """A path as the schema lists it, with `<name>` for the name of a flow or service."""
     return (path[0], NAME, *path[2:]) if len(path) > 1 and path[0] in _NAMED else path
@@ -170,7 +218,7 @@ def checked(setting: Setting) -> Any:
         raise _unknown(setting)
     field = SCHEMA[found]
     value, why, hint = setting.value, "", ""
-    if found == ("key_lifetime",) and isinstance(value, str):
+    if found in _DURATIONS and isinstance(value, str):
         value = duration(value, f" ({setting.origin}: {dotted(setting.path)})")
     try:
         if NAME in found:
@@ -182,7 +230,7 @@ def checked(setting: Setting) -> Any:
         why = str(error) if setting.spell is dotted else str(error).removesuffix(", got `str`")
         if get_origin(field.type) is Literal:
             why = "Expected " + " or ".join(get_args(field.type))
-    if not why and found[-1] in _CHECKS and value != field.default:
+    if not why and isinstance(value, str) and found[-1] in _CHECKS and value != field.default:
         why, hint = _CHECKS[found[-1]](value)
     if why:
         shown = repr(printable(setting.value)) if isinstance(setting.value, str) else printable(setting.value)
@@ -243,6 +291,10 @@ def _plain_url(value: str) -> tuple[str, str]:
     return _url(value)
 
 
+def _objects(value: str) -> tuple[str, str]:
+    return ("", "") if value == "none" else _plain_url(value)
+
+
 def _store(value: str) -> tuple[str, str]:
     placeholder = re.search(r"\{(?!part\})[^}]*\}?", value)
     if placeholder:
@@ -275,5 +327,6 @@ _CHECKS: dict[str, Callable[[str], tuple[str, str]]] = {
     "transport": _plain_url,
     "store": _store,
     "journal": _plain_url,
+    "url": _objects,
     "endpoint": _endpoint,
 }

@@ -144,9 +144,10 @@ def decide_step(place: Place, found: Found) -> Effect:
     """A call, or a run of another flow."""
     if place.state.whole and (place.key, place.revision) in place.state.started:
         # Only its service may declare a call cancelled that was sent.
+        given = arguments(place.node, found)
         if stopped(place.plan, place.state, place.key):
-            return Withdraw(place.key, place.revision)
-        return Invoke(place.key, place.revision, arguments(place.node, found))
+            return Withdraw(place.key, place.revision, given)
+        return Invoke(place.key, place.revision, given)
     args = start(place, found)
     if args is None:
         return place.wait()

@@ -11,6 +11,7 @@ notice concerns everything that is still open.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -81,15 +82,15 @@ class Fact(NamedTuple):
     revision: int = 1
 
 
-Reason = Literal["cancelled", "failed", "deadline", "lost", "caught", "timeout"]
-"""Why a scope is stopped: a person or a parent run, an uncaught failure, the run's deadline; a race was won by others,
-an attempt undoes its failed body, an attempt's time is over."""
+Reason = Literal["cancelled", "failed", "deadline", "undone", "lost", "caught", "timeout"]
+"""Why a scope is stopped: a person or a parent run, an uncaught failure, the run's deadline, a parent run that undoes
+this one after it completed; a race was won by others, an attempt undoes its failed body, an attempt's time is over."""
 
 
 class Stop(NamedTuple):
     """A scope (region and tag) is stopped: nothing starts in it any more, and what it completed is undone.
 
-    `revision` is the run's for the run, else that of the construct's `close`. `revision` and scope make it unique.
+    `revision` is that of the exit of the scope. `revision` and scope make it unique.
     """
 
     scope: str
@@ -155,6 +156,10 @@ Notice = Stop | Token | Undone | Reset | Pause | Placed
 AnyFact = Fact | Notice | Signal
 
 
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+"""One for all states: a dictionary as a default would be made anew for each of them."""
+
+
 class State(msgspec.Struct, frozen=True):
     """What a participant knows of a run, or the part of it that was asked for. Absent means not known *here*.
 
@@ -172,17 +177,17 @@ class State(msgspec.Struct, frozen=True):
         signals: Values by (name, slot).
     """
 
-    outcomes: Mapping[Key, Outcome] = {}
+    outcomes: Mapping[Key, Outcome] = NOTHING
     revision: int = 1
-    counts: Mapping[Key, int] = {}
+    counts: Mapping[Key, int] = NOTHING
     whole: bool = False
-    stops: Mapping[tuple[str, str, int], Reason] = {}
-    tokens: Mapping[tuple[Key, str, int], tuple[Key, ...]] = {}
-    undone: Mapping[tuple[Key, int], Failure | None] = {}
+    stops: Mapping[tuple[str, str, int], Reason] = NOTHING
+    tokens: Mapping[tuple[Key, str, int], tuple[Key, ...]] = NOTHING
+    undone: Mapping[tuple[Key, int], Failure | None] = NOTHING
     resets: tuple[tuple[Key, ...], ...] = ()
     paused: bool = False
     started: frozenset[tuple[Key, int]] = frozenset()
-    signals: Mapping[tuple[str, str], Any] = {}
+    signals: Mapping[tuple[str, str], Any] = NOTHING
 
     def known(self, node: str, tag: str) -> Outcome | None:
         """Outcome of a node, seen from `tag`."""
@@ -219,7 +224,10 @@ class Invoke(NamedTuple):
 
 
 class Undo(NamedTuple):
-    """Effect: undo the step of this node, given its arguments and what it returned, unless that is recorded."""
+    """Effect: undo the step of this node, given its arguments and what it returned, unless that is recorded.
+
+    For a `flow` node: undo the child run.
+    """
 
     key: Key
     revision: int
@@ -228,10 +236,14 @@ class Undo(NamedTuple):
 
 
 class Withdraw(NamedTuple):
-    """Effect: a call that was sent is not needed any more; its service may declare it cancelled, if nothing runs."""
+    """Effect: a call that was sent is not needed any more; its service may declare it cancelled, if nothing runs.
+
+    `args`: None if what it rests on is not known here any more.
+    """
 
     key: Key
     revision: int
+    args: dict[str, Any] | None = None
 
 
 class Sleep(NamedTuple):

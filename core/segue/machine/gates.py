@@ -184,6 +184,8 @@ def decide_exit(place: Place) -> Effect:
         last = tags.last(tag) + 1 >= construct.cap
         if last and not reached(index, construct, place.state, place.key, outcome):
             outcome = place.fail(LOOP_CAP, f"{construct.id} did not reach its goal in {construct.cap} rounds")
+    if construct.timeout and region.id == construct.bodies[0]:
+        return place.choose(outcome)  # unless its time was over first
     return place.record(outcome)
 
 

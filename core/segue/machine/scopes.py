@@ -86,6 +86,20 @@ def revision(plan: Plan, resets: tuple[tuple[Key, ...], ...], key: Key) -> int:
     return 1
 
 
+def since(state: State, key: Key, number: int) -> int:
+    """The revision since which a place was never undone: to the world outside, all its calls since then are one.
+
+    Args:
+        state: All that is known of the run.
+        key: The place.
+        number: The revision in which it is decided.
+    """
+    for before in range(number - 1, 0, -1):
+        if (key, before) in state.undone and state.undone[key, before] is None:
+            return before + 1
+    return 1
+
+
 def scopes(plan: Plan, state: State, key: Key) -> Iterator[tuple[str, str, int]]:
     """The scopes that a place lies in, innermost first, each as the key that a stop of it has now."""
     index = plan.index
@@ -94,12 +108,10 @@ def scopes(plan: Plan, state: State, key: Key) -> Iterator[tuple[str, str, int]]
 
 
 def scoped(plan: Plan, state: State, scope: str, tag: str) -> tuple[str, str, int]:
-    """The key that a stop of a scope has now: a stop counts for the revision of the construct, or of the run."""
+    """The key that a stop of a scope has now: it counts until something in the scope, and so its exit, is reset."""
     if scope == RUN:
         return scope, "", state.revision
-    construct = plan.index.regions[scope].construct
-    outer = tags.parent(tag) if plan.index.constructs[construct].numbered else tag
-    return scope, tag, revision(plan, state.resets, Key(construct, outer))
+    return scope, tag, revision(plan, state.resets, Key(plan.index.regions[scope].exit, tag))
 
 
 def stopped(plan: Plan, state: State, key: Key) -> bool:

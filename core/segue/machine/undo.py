@@ -8,7 +8,7 @@ says that nothing of it is left. A token belongs to one scope: that of a caught 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from segue.machine import tags
 from segue.machine.decide import arguments
@@ -33,25 +33,30 @@ def compensate(plan: Plan, state: State, mine: Mine) -> tuple[list[Token], list[
     """
     if not any(undoing(plan, scope, reason) for (scope, _, _), reason in state.stops.items()):
         return [], []
-    open_ = [key for key in _finals(plan, state) if key.node in mine]
-    open_.sort(key=lambda key: _position(plan, key), reverse=True)
     tokens: Tokens = dict(state.tokens)
+    open_ = [
+        (key, scope)
+        for key in _finals(plan, state)
+        if key.node in mine
+        for scope in _stopping(plan, state, key)
+        if (key, scope[0], scope[2]) not in tokens
+    ]
+    open_.sort(key=lambda item: _position(plan, item[0]), reverse=True)
     found: list[Token] = []
     undos: dict[Key, Effect] = {}
-    again = True
-    while again:
-        again = False
-        for key in open_:
-            for scope in scopes(plan, state, key):
-                if (key, scope[0], scope[2]) in tokens or not _undone_in(plan, state, scope):
-                    continue
-                token = _token(plan, state, tokens, key, scope)
-                if isinstance(token, Token):
-                    tokens[key, token.scope, token.revision] = token.undone
-                    found.append(token)
-                    again = True
-                elif token is not None:
-                    undos[key] = token
+    before = -1
+    while open_ and before != len(found):
+        before, rest = len(found), []
+        for key, scope in open_:
+            token = _token(plan, state, tokens, key, scope)
+            if isinstance(token, Token):
+                tokens[key, token.scope, token.revision] = token.undone
+                found.append(token)
+                continue
+            if token is not None:
+                undos[key] = token
+            rest.append((key, scope))
+        open_ = rest
     return found, list(undos.values())
 
 
@@ -66,9 +71,12 @@ def _position(plan: Plan, key: Key) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _undone_in(plan: Plan, state: State, scope: tuple[str, str, int]) -> bool:
-    reason = state.stops.get(scope)
-    return reason is not None and scope[0] in plan.index.undoable and undoing(plan, scope[0], reason)
+def _stopping(plan: Plan, state: State, key: Key) -> Iterator[tuple[str, str, int]]:
+    """The stopped scopes of a place in which it takes part in compensation."""
+    for scope in scopes(plan, state, key):
+        reason = state.stops.get(scope)
+        if reason is not None and scope[0] in plan.index.undoable and undoing(plan, scope[0], reason):
+            yield scope
 
 
 def _finals(plan: Plan, state: State) -> Iterator[Key]:
@@ -80,22 +88,52 @@ def _finals(plan: Plan, state: State) -> Iterator[Key]:
 
 def _token(plan: Plan, state: State, tokens: Tokens, key: Key, scope: tuple[str, str, int]) -> Token | Effect | None:
     name, _, number = scope
-    undone: set[Key] = set()
+    sent: list[tuple[Key, tuple[Key, ...]]] = []
     for follower in followers(plan, state, key):
         if name not in plan.index.scopes[plan.index.nodes[follower.node].region]:
             continue
         token = tokens.get((follower, name, number))
         if token is None:
             return None
-        undone.update(token)
-    outcome = state.outcomes.get(key)
-    if outcome is not None and outcome.kind == "completed" and plan.index.nodes[key.node].undo:
+        sent.append((follower, token))
+    outcome, node = state.outcomes.get(key), plan.index.nodes[key.node]
+    if outcome is not None and outcome.kind == "completed" and node.undoable:
         own = revision(plan, state.resets, key)
         if state.undone.get((key, own), _NEVER) is not None:
             return _undo(plan, state, key, own, outcome)
         if name == RUN:
-            undone.add(key)
-    return Token(key, name, number, tuple(sorted(undone)))
+            return Token(key, name, number, (key,))
+    return Token(key, name, number, _first_undone(plan, state, tokens, key, scope, sent))
+
+
+def _first_undone(
+    plan: Plan,
+    state: State,
+    tokens: Tokens,
+    key: Key,
+    scope: tuple[str, str, int],
+    sent: list[tuple[Key, tuple[Key, ...]]],
+) -> tuple[Key, ...]:
+    """What a token says was undone, without what a retry resets anyway because it follows from the rest.
+
+    So the exit of a region says nothing, and its entry says what comes after the region if nothing in it was undone:
+    else each of 10,000 items would name all that was undone after the map.
+    """
+    index, (name, _, number) = plan.index, scope
+    if index.nodes[key.node].kind == "exit":
+        return ()
+    found = _united(token for _, token in sent)
+    region = index.nodes[key.node].region
+    if found or index.nodes[key.node].kind != "entry" or region in (RUN, name):
+        return found
+    after = followers(plan, state, Key(index.regions[region].exit, key.tag))
+    return _united(tokens.get((follower, name, number), ()) for follower in after)
+
+
+def _united(sets: Iterable[tuple[Key, ...]]) -> tuple[Key, ...]:
+    """The union; most are the same tuple."""
+    found = list({id(one): one for one in sets if one}.values())
+    return tuple(sorted({key for one in found for key in one})) if len(found) > 1 else found[0] if found else ()
 
 
 def _undo(plan: Plan, state: State, key: Key, number: int, outcome: Outcome) -> Effect | None:

@@ -8,7 +8,7 @@ over to it (R13): facts are the same in both placements, and a look needs nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import msgspec
 
@@ -30,12 +30,13 @@ from segue.machine.facts import (
     Stop,
     Token,
     Undone,
+    Withdraw,
 )
-from segue.machine.routes import Mine, touched
-from segue.machine.scopes import covers, reach, revision
+from segue.machine.routes import Mine, size, slots, touched
+from segue.machine.scopes import covers, reach, revision, stopped
 from segue.machine.step import decide, first_failure
 from segue.machine.undo import compensate
-from segue.plan.graph import Plan
+from segue.plan.graph import ENTRY, RUN, Plan
 
 
 def gather(plan: Plan, facts: Iterable[AnyFact], started: Iterable[tuple[Key, int]] = ()) -> State:
@@ -101,8 +102,8 @@ def _effective(plan: Plan, resets: tuple[tuple[Key, ...], ...], facts: list[Fact
 
 
 def _counts(plan: Plan, state: State) -> dict[Key, int]:
-    """How many items of each limited `each` are over."""
-    exits = {plan.index.exits(construct)[0]: construct.id for construct in plan.constructs if construct.limit}
+    """How many items of each `each` are over."""
+    exits = _item_exits(plan)
     found: dict[Key, int] = {}
     if exits:
         for key in state.outcomes:
@@ -110,6 +111,11 @@ def _counts(plan: Plan, state: State) -> dict[Key, int]:
                 place = Key(exits[key.node], tags.parent(key.tag))
                 found[place] = found.get(place, 0) + 1
     return found
+
+
+def _item_exits(plan: Plan) -> dict[str, str]:
+    """The maps of a plan by the exits of their items."""
+    return {plan.index.exits(construct)[0]: construct.id for construct in plan.constructs if construct.kind == "each"}
 
 
 def look(plan: Plan, state: State, mine: Mine) -> list[Effect]:
@@ -136,8 +142,56 @@ def look(plan: Plan, state: State, mine: Mine) -> list[Effect]:
         if plan.on_failure == "stop" and outcome.kind == "failed" and not failed:
             failed = first_failure(plan, state, key, mine)
     found = [decide(plan, state, place) for place in places]
-    heard = [Record(token) for token in tokens if _heard_elsewhere(plan, token, mine)]
+    found += _withdrawn(plan, state, mine, places)
+    heard = [Record(token) for token in tokens if _heard_elsewhere(plan, state, token, mine)]
     return [*heard, *failed, *effects, *found]
+
+
+def _withdrawn(plan: Plan, state: State, mine: Mine, places: Container[Key]) -> list[Effect]:
+    """Calls in stopped scopes that may have begun; what they rest on need not be known here any more."""
+    if not state.stops:
+        return []
+    return [
+        Withdraw(key, number)
+        for key, number in sorted(state.started)
+        if key.node in mine
+        and key not in state.outcomes
+        and key not in places
+        and number == revision(plan, state.resets, key)
+        and stopped(plan, state, key)
+    ]
+
+
+def follow(plan: Plan, state: State, facts: Iterable[Fact], mine: Mine) -> tuple[State, list[Effect]]:
+    """What follows from further outcomes alone, where `look` has found what follows from the rest.
+
+    Args:
+        plan: The run's plan.
+        state: All that was known before.
+        facts: Outcomes that are recorded.
+        mine: The nodes that are decided here.
+
+    Returns:
+        The state with the facts in it, and for each open node of mine that they touch one effect. What is to be undone,
+        and the stop after a first failure, only a look finds.
+    """
+    outcomes, counts, exits = dict(state.outcomes), dict(state.counts), _item_exits(plan)
+    facts = [fact for fact in facts if outcomes.setdefault(fact.key, fact.outcome) is fact.outcome]
+    over: dict[Key, int] = {}
+    for key, _, _ in facts:
+        if key.node in exits:
+            place = Key(exits[key.node], tags.parent(key.tag))
+            over.setdefault(place, counts.get(place, 0))
+            counts[place] = counts.get(place, 0) + 1
+    state = msgspec.structs.replace(state, outcomes=outcomes, counts=counts)
+    places: dict[Key, None] = {}
+    for fact in facts:
+        places.update(dict.fromkeys(touched(plan, state, fact, mine)))
+    for place, before in over.items():
+        places.update(dict.fromkeys(slots(plan, state, place, before, counts[place])))
+        if counts[place] < size(plan, state, place):
+            places.pop(place, None)  # to look at all items whenever one is over would take too long
+    return state, [decide(plan, state, place) for place in places if place not in outcomes]
 
 
 def with_tokens(state: State, tokens: Iterable[Token]) -> State:
@@ -146,8 +200,13 @@ def with_tokens(state: State, tokens: Iterable[Token]) -> State:
     return msgspec.structs.replace(state, tokens={**state.tokens, **known})
 
 
-def _heard_elsewhere(plan: Plan, token: Token, mine: Mine) -> bool:
-    """Whether somebody else waits for a token: the holder of an upstream. The others are derived again when needed."""
+def _heard_elsewhere(plan: Plan, state: State, token: Token, mine: Mine) -> bool:
+    """Whether somebody else waits for a token: the holder of an upstream, or a parent run for that of the whole run.
+
+    The others are derived again when needed.
+    """
+    if token.key.node == ENTRY:
+        return state.stops.get((RUN, "", token.revision)) == "undone"
     return any(up not in mine for up in plan.index.ups[token.key.node])
 
 

@@ -19,6 +19,7 @@ from segue.model.drafts import Draft, Scope
 from segue.model.infer import type_of
 from segue.model.owners import Owners
 from segue.model.refs import Ref
+from segue.model.returns import check_guarded, check_reached
 from segue.model.schemas import contracts
 from segue.model.signature import UNANNOTATED, Misfit, Parameter, Signature, site_of
 from segue.model.step import Step
@@ -61,9 +62,10 @@ def build(fn: Callable[..., Any], signature: Signature, settings: Settings) -> B
     """
     trace, site = Trace(signature.step, signature.returns), settings.site
     inputs = [trace.parameter(parameter) for parameter in signature.parameters]
+    check_reached(fn)
     with tracing(trace):
         returned = fn(*inputs)
-        result, returns = _result(trace, returned, signature.returns, site)
+        result, returns = _result(trace, fn, returned, signature.returns, site)
         trace.frozen = f"the key of flow {trace.flow!r}"
         picked = None if settings.key is None else _key(trace, settings.key, inputs)
     for name, construct in trace.constructs.items():
@@ -128,7 +130,9 @@ def _described(trace: Trace, computed: Sequence[Step[..., Any]], own: Signature,
     return _Described(shown, heard.inputs, tuple(undoable), schemas)
 
 
-def _result(trace: Trace, returned: object, declared: types.Type, site: str) -> tuple[Value | None, types.Type]:
+def _result(
+    trace: Trace, fn: Callable[..., Any], returned: object, declared: types.Type, site: str
+) -> tuple[Value | None, types.Type]:
     """The value of the run and its type: the first of the early results and the normal one."""
     parts = [tp for _, tp in trace.finishes]
     if returned is not None or not trace.scope.over:
@@ -140,6 +144,8 @@ def _result(trace: Trace, returned: object, declared: types.Type, site: str) -> 
             value = lower_result(trace, returned, known, f"the result of flow {trace.flow}")
         except Misfit as error:
             raise DeclarationError(f"{site}: {error.message}", error.hint) from None
+    if value is not None and returned is not None:
+        check_guarded(trace, fn, value)
     if not trace.finishes:
         return value, known
     choices: list[Value] = [Get(node, (), True) for node, _ in trace.finishes]

@@ -79,6 +79,13 @@ class Scope(msgspec.Struct, eq=False):
         return graph.Get(self.entry, (CAPTURED, name), get.optional)
 
 
+def origin(scope: Scope, get: graph.Get) -> tuple[Scope, graph.Get]:
+    """Where a value comes from that is read in a scope: from that one, or through captures from one around it."""
+    while scope.outer is not None and get.node == scope.entry and get.path[:1] == (CAPTURED,):
+        scope, get = scope.outer, scope.captures[str(get.path[1])]
+    return scope, get
+
+
 def capture_name(get: graph.Get) -> str:
     """A name that no other value of the flow has."""
     parts = [f".{part}" if isinstance(part, str) and part.isidentifier() else f"[{part!r}]" for part in get.path]

@@ -10,6 +10,7 @@ from segue.errors import DeclarationError
 from segue.model import types
 from segue.model.drafts import Draft, Scope
 from segue.model.infer import type_of
+from segue.model.returns import check_guarded, check_reached
 from segue.model.signature import Misfit
 from segue.model.site import here
 from segue.model.tracing import Trace, check_node_name, inside
@@ -83,6 +84,7 @@ class Opened:
             DeclarationError: It is not such a function, or does what cannot be compiled.
         """
         names = check_body(fn, f"{self.what}()", len(takes), fewer)
+        check_reached(fn)
         region = f"{self.id}:{suffix}"
         outer = self.trace.scope
         scope = self._scope(region)
@@ -91,7 +93,7 @@ class Opened:
         try:
             self._gate(Draft(scope.entry, "entry", region))
             given = [self.trace.ref(scope.entry, tp, name, "value") for tp, name in zip(takes, names, strict=False)]
-            return self._leave(scope, fn(*given))
+            return self._leave(scope, fn, fn(*given))
         finally:
             self.trace.scope = outer
 
@@ -135,7 +137,7 @@ class Opened:
             self.trace.places[draft.id] = self.trace.scope
         self.trace.drafts.append(draft)
 
-    def _leave(self, scope: Scope, returned: object) -> Body:
+    def _leave(self, scope: Scope, fn: Callable[..., Any], returned: object) -> Body:
         trace, tp = self.trace, type_of(returned)
         args: tuple[graph.Arg, ...] = ()
         skippable = False
@@ -144,6 +146,7 @@ class Opened:
                 value = lower_result(trace, returned, Any, f"the result of a body of {self.what}()")
             except Misfit as error:
                 raise DeclarationError(f"{here()}: {error.message}", error.hint) from None
+            check_guarded(trace, fn, value)
             skippable = isinstance(value, graph.Get) and trace.may_skip(value)
             args = (graph.Arg("result", value),)
         self._gate(Draft(scope.exit, "exit", scope.id, args=args))

@@ -31,11 +31,14 @@ if TYPE_CHECKING:
 
 
 class Awaited(msgspec.Struct):
-    """A signal that the flow waits for: its value, where that was said, and whether a match tells waits apart."""
+    """A signal that the flow waits for: its value, where that was said, and what tells waits for it apart.
+
+    `matches`: where each match was given, by the value that it stands for; none if the only wait has no match.
+    """
 
     type: types.Type
     site: str
-    matched: bool
+    matches: dict[bytes, str] = {}
 
 
 class Trace(msgspec.Struct, eq=False):

@@ -6,9 +6,11 @@ import math
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 
+import msgspec
+
 from segue.errors import DeclarationError
 from segue.model import types
-from segue.model.drafts import Draft
+from segue.model.drafts import Draft, Scope, origin
 from segue.model.infer import type_of
 from segue.model.refs import Placeholder
 from segue.model.retry import to_seconds
@@ -42,14 +44,16 @@ def wait_for(
         type: Type of its value; None if it has none.
         timeout: Longest time, in seconds or as a timedelta; then it fails with `Timeout`.
         match: A str or int that tells this wait from others for a signal of this name; who sends it gives the same.
-            Without it, waits in bodies of `each` and `repeat` are told apart by their tag.
+            Without it, waits in bodies of `each` and `repeat` are told apart by their tag. A signal is for every wait
+            of its name and match, so what differs only when the run is there (two items of one id) shares it.
         name: Name of the node, instead of the signal's.
 
     Returns:
         The value of the signal.
 
     Raises:
-        DeclarationError: The type cannot travel, or another wait for the signal has another type or no match.
+        DeclarationError: The type cannot travel, another wait for the signal has another type, or no match, or the
+            same one; or all items or rounds around it have the same match.
     """
     trace = inside("wait_for()")
     check_name(signal, "signal", here())
@@ -57,27 +61,55 @@ def wait_for(
     types.check_wire(type, f"{here()}: the value of signal {signal!r}")
     seconds = 0.0 if timeout is None else to_seconds(timeout, f"the timeout of signal {signal!r}")
     args: tuple[graph.Arg, ...] = ()
+    slot = None
     if match is not None:
         args = (graph.Arg("match", trace.lower(match, str | int, f"the match of signal {signal!r}")),)
-    _expect(trace, signal, type, bool(args))
+        slot = _slot(trace, signal, args[0].value)
+    _expect(trace, signal, type, slot)
     node = trace.add(Draft(name, "wait", "", step=signal, args=args, timeout=seconds), signal)
     return trace.ref(node, type)
 
 
-def _expect(trace: Trace, signal: str, tp: types.Type, matched: bool) -> None:
+def _slot(trace: Trace, signal: str, match: graph.Value) -> bytes:
+    """What a match stands for, wherever it is read; it must differ between the items and rounds around the wait."""
+    found = [origin(trace.scope, get) for get in graph.gets_of(match)]
+    sources = [scope for scope, _ in found]
+    around: Scope | None = trace.scope
+    while around is not None and not any(around is source for source in sources):
+        if around.kind in ("each", "repeat"):
+            raise DeclarationError(
+                f"{here()}: signal {signal!r} is waited for in {around.kind}(), and its match is the same every time",
+                "match something of the item or the value of the round; or leave `match` out and send it to a tag",
+            )
+        around = around.outer
+    if isinstance(match, graph.Get):
+        source = found[0][1]
+        return msgspec.json.encode((source.node, source.path))
+    return msgspec.json.encode(match)
+
+
+def _expect(trace: Trace, signal: str, tp: types.Type, slot: bytes | None) -> None:
+    matches = {} if slot is None else {slot: here()}
     known = trace.signals.get(signal)
     if known is None:
-        trace.signals[signal] = Awaited(tp, here(), matched)
-    elif known.type != tp:
+        trace.signals[signal] = Awaited(tp, here(), matches)
+        return
+    if known.type != tp:
         raise DeclarationError(
             f"{here()}: signal {signal!r} is {types.show(tp)} here, and {types.show(known.type)} in {known.site}",
             "a signal has one type in a flow: give one of them another name",
         )
-    elif not (known.matched and matched):
+    if slot is not None and slot in known.matches:
+        raise DeclarationError(
+            f"{here()}: signal {signal!r} is waited for in {known.matches[slot]} too, with the same match",
+            "give each wait a `match=` of its own, or wait for signals of different names",
+        )
+    if not (known.matches and matches):
         raise DeclarationError(
             f"{here()}: signal {signal!r} is waited for in {known.site} too, and nothing tells the two apart",
             "give each wait a `match=`, or wait for signals of different names",
         )
+    known.matches |= matches
 
 
 # The second overloads keep mypy from refusing `after(sleep(...))`, as it does with what gives None only.

@@ -38,7 +38,7 @@ class Cost(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one condition or construct costs.
 
     Attributes:
-        kind: `when`: a condition. Else the kind of the construct.
+        kind: `when`: a condition. `stop`: that the first failure stops the run. Else the kind of the construct.
         name: The condition in words, or the construct's name.
         run: Of a condition what is published if it does not hold: one `skipped` for each node that is not taken. Of a
             construct what its `open` and `close` publish once.
@@ -48,7 +48,7 @@ class Cost(msgspec.Struct, frozen=True, omit_defaults=True):
         notices: Stops that a construct may publish; every service of the plan hears them.
     """
 
-    kind: Literal["when", "each", "repeat", "race", "attempt"]
+    kind: Literal["when", "each", "repeat", "race", "attempt", "stop"]
     name: str
     run: Load
     body: Load = Load()
@@ -81,6 +81,8 @@ def costs(plan: Plan) -> tuple[Cost, ...]:
     for construct in plan.constructs:
         cost = _construct(construct, said[construct.id], heard)
         found.setdefault(plan.index.order[opening(construct.id)], []).append(cost)
+    if plan.on_failure == "stop":
+        found.setdefault(-1, []).append(_stop(plan))
     return tuple(cost for place in sorted(found) for cost in found[place])
 
 
@@ -104,7 +106,9 @@ def text(plan: Plan, limit: int = LISTED) -> str:
 
 
 def _words(plan: Plan, cost: Cost) -> str:
-    if cost.kind == "when":
+    if cost.kind == "stop":
+        parts = []
+    elif cost.kind == "when":
         parts = ["not taken: " + _sum(cost.run, "skip")]
     else:
         each = {"each": "an item: ", "repeat": "a round: "}.get(cost.kind, "bodies: ")
@@ -138,6 +142,18 @@ def _construct(construct: Construct, gates: list[Node], heard: dict[str, tuple[s
         subscriptions=sum(len(heard[gate.id]) for gate in gates),
         notices=_stops(construct),
     )
+
+
+def _stop(plan: Plan) -> Cost:
+    """What the home hears only because the first failure stops the run."""
+    index = plan.index
+    alone = [
+        name
+        for name in index.stopping
+        if plan.home not in (index.nodes[name].owner, *(index.nodes[down].owner for down in index.downs[name]))
+    ]
+    load = Load(0, len(alone), (plan.home,) if alone else ())
+    return Cost("stop", "at the first failure", load, subscriptions=len(alone), notices=1)
 
 
 def _stops(construct: Construct) -> int:
@@ -178,6 +194,8 @@ def _only(plan: Plan) -> dict[bytes, int]:
             if index.nodes[up].owner != node.owner:
                 why = {key for key, reads in parts if up in reads} if up not in taken else set()
                 needed.setdefault((node.owner, up), set()).update(why or {b""})
+    for name in index.stopping:
+        needed.setdefault((plan.home, name), set()).add(b"")
     found: dict[bytes, int] = {}
     for why in needed.values():
         if len(why) == 1:

@@ -93,6 +93,11 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     undo: bool = False
     timeout: float = 0.0
 
+    @property
+    def undoable(self) -> bool:
+        """Whether it may have something to undo: its step can be undone, or it is a run, and those are looked up."""
+        return self.undo or self.kind == "flow"
+
 
 class Region(msgspec.Struct, frozen=True, omit_defaults=True):
     """A scope of nodes; what is inside is seen outside only through its gateways."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from segue.errors import PlanError
-from segue.plan.expression import Get, gets_of, reads_of
+from segue.plan.expression import Const, Get, gets_of, reads_of
 from segue.plan.names import RUN, opening
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ class Index:
         captured: Captured values that must be there, else the node is skipped, by name.
         depths: How many indices the tags of a region's nodes have.
         scopes: The regions that a region lies in, itself first, the run last.
-        undoable: Regions that have a node with an undo in them, at any depth.
+        undoable: Regions that have a node in them which may have something to undo, at any depth.
         uncaught: Nodes whose failure no attempt, race or tolerant map contains.
+        stopping: Those of them that can fail by themselves, if the first failure stops the run: the home hears them.
         services: Owners of nodes, sorted.
         memo: What others derive from this plan and want to keep.
     """
@@ -51,6 +52,7 @@ class Index:
         "required",
         "scopes",
         "services",
+        "stopping",
         "uncaught",
         "undoable",
         "ups",
@@ -85,9 +87,11 @@ class Index:
         self.downs = {name: tuple(heirs) for name, heirs in downs.items()}
         self.services = tuple(sorted({node.owner for node in plan.nodes}))
         self.undoable = frozenset(
-            scope for node in plan.nodes if node.undo for scope in self.scopes.get(node.region, ())
+            scope for node in plan.nodes if node.undoable for scope in self.scopes.get(node.region, ())
         )
         self.uncaught = frozenset(node.id for node in plan.nodes if not self._contained(node.region))
+        fast = plan.on_failure == "stop"
+        self.stopping = frozenset(name for name in self.uncaught if fast and self._fallible(self.nodes[name]))
         self._fed: dict[frozenset[str], dict[str, tuple[str, ...]]] = {}
         self.memo: dict[Any, Any] = {}
 
@@ -164,6 +168,20 @@ class Index:
         yield self.regions[construct.bodies[0]].exit
         if node.region == construct.cleanup:
             yield from (self.regions[handler.region].exit for handler in construct.handlers)
+
+    def _fallible(self, node: Node) -> bool:
+        """Whether a node can fail by itself: gateways and plain expressions only pass on what failed before them."""
+        if node.kind in ("entry", "settle", "timer"):
+            return False
+        if node.kind in ("step", "flow", "raise") or (node.kind == "wait" and node.timeout):
+            return True
+        construct = self.constructs.get(node.construct)
+        if construct is not None:
+            fails = {"each": "open", "repeat": "" if construct.last else "exit", "race": "close"}.get(construct.kind)
+            if node.kind == fails:
+                return True
+        plain = Const if node.kind == "sleep" else Const | Get
+        return any(not isinstance(arg.value, plain) for arg in node.args)
 
     def _contained(self, region: str) -> bool:
         for scope in self.scopes.get(region, ()):

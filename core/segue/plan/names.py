@@ -8,6 +8,9 @@ RUN = "run"
 ENTRY, EXIT = "run.entry", "run.exit"
 """Gateways of the root region."""
 
+NOTICE = "run:notice"
+"""What concerns more of a run than one node is published under this name, with its author behind it."""
+
 TIMER = "run:timer"
 """The node that watches a run's deadline."""
 

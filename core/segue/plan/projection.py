@@ -1,9 +1,10 @@
 """Projection: what each participant hears and says, in each mode (endpoint projection of choreographic programming).
 
 Choreographed, a service hears the outcomes of the upstreams of its nodes, except those that it decides itself. What a
-body captures from outside travels in its entry, so nobody hears across the border of a region. Orchestrated, the
-coordinator holds all nodes and hears what the services executed. Notices (stops, undo tokens and the like) go to every
-service of a plan, since each may have to stop or undo something.
+body captures from outside travels in its entry, so nobody hears across the border of a region; only the home of a flow
+that the first failure stops hears of every node that can fail it. Orchestrated, the coordinator holds all nodes and
+hears what the services executed. Notices (stops, undo tokens and the like) go to every service of a plan, since each
+may have to stop or undo something.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def _projections(plan: Plan) -> dict[str, Projection]:
     for node in plan.nodes:
         nodes[node.owner].append(node.id)
         hearers = dict.fromkeys(index.nodes[down].owner for down in index.downs[node.id])
+        if node.id in index.stopping:
+            hearers[plan.home] = None
         if node.kind == "flow":
             # What became of a child is published by the child's home: the owner hears it as others do.
             hearers = {node.owner: None, **hearers}

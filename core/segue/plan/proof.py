@@ -65,7 +65,7 @@ class _Proof:
         self.known: set[tuple[str, str]] = set()
 
     def problems(self) -> list[str]:
-        return [*self._holders(), *self._openings(), *self._public()] or list(self._knowledge())
+        return [*self._holders(), *self._openings(), *self._public(), *self._stopping()] or list(self._knowledge())
 
     def _holders(self) -> Iterator[str]:
         for node in self.plan.nodes:
@@ -96,6 +96,18 @@ class _Proof:
                 for decider in self.deciders.get(node.id, []):
                     if (decider, node.id) not in self.said:
                         yield f"{_what(node)} is public, and {decider} does not publish it"
+
+    def _stopping(self) -> Iterator[str]:
+        """Where the first failure stops the run, who stops it hears of every node that can fail."""
+        home = self.deciders[EXIT][0] if EXIT in self.deciders else ""
+        for node in self.plan.nodes:
+            if node.id not in self.index.stopping:
+                continue
+            for decider in self.deciders.get(node.id, []):
+                reason = "" if (decider, node.id) in self.said else f"{decider} does not publish it"
+                reason = reason or ("" if (home, node.id) in self.heard else f"{home} does not listen to it")
+                if decider != home and reason:
+                    yield f"{_what(node)} may fail, which stops the run, and {home} never learns of it: {reason}"
 
     def _knowledge(self) -> Iterator[str]:
         """Derive all facts. Upstreams come first in plan order, so that one pass reaches the fixpoint."""

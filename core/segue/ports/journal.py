@@ -126,6 +126,18 @@ class Journal(Protocol):
         """The JSON of a plan."""
         ...
 
+    async def oldest(self, after: str, before: str, limit: int) -> list[RunRecord]:
+        """Up to `limit` runs whose ids lie between two others, by id, so the oldest first."""
+        ...
+
+    async def purge(self, run: str, limit: int) -> int:
+        """Delete up to `limit` entries of a run, and with the last one the run.
+
+        Returns:
+            How many; fewer than `limit`: nothing is left of the run.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Close what this adapter opened."""
         ...

@@ -13,21 +13,27 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from segue.plan.names import ENTRY, EXIT, RUN
+
+LAST = (ENTRY, EXIT, RUN)
+"""Nodes whose cells are deleted last: they say that a run began and ended."""
+
 
 class CellKind(IntEnum):
     """What a cell says; part of its key, so that the kinds never collide.
 
-    OUTCOME: what came of a node.
+    OUTCOME: what came of a node; of the exit of a region, or that the region was stopped before it came to it.
     PARKED: the call of a node has a due row, and until its outcome is known nothing else goes on with it.
     NOTICED: there are notices of this run here, so it is looked at as a whole; its node is `run`.
-    STOP: a scope is stopped.
+    STOP: a scope is stopped, whatever came of its exit.
     TOKEN: within a stopped scope, a node and all that follows from it is undone.
     UNDONE: the undo of a node came to an end.
     RESET: the run was retried.
     PAUSE: the run is held, or goes on.
     SIGNAL: a signal arrived.
     WAITING: a wait, a sleep or a timer has begun.
-    SENT: a call was sent.
+    SENT: a call was sent, or never will be.
+    END: what came of the exit of a region that was stopped before it came to it.
     PLACED: the run was moved; the revision is the epoch.
     SNAPSHOT: what was handed over when it was; the revision is the epoch, the tag the page.
     CORRECTED: what counts instead of what was recorded here after the run had been moved away.
@@ -44,9 +50,10 @@ class CellKind(IntEnum):
     SIGNAL = 9
     WAITING = 10
     SENT = 11
-    PLACED = 12
-    SNAPSHOT = 13
-    CORRECTED = 14
+    END = 12
+    PLACED = 13
+    SNAPSHOT = 14
+    CORRECTED = 15
 
 
 class CellKey(NamedTuple):
@@ -69,11 +76,12 @@ class Join(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A fact to record, and the joins that it counts for."""
+    """A fact to record, and the joins that it counts for; `unless`: not if there is this cell."""
 
     key: CellKey
     value: bytes
     joins: tuple[Join, ...] = ()
+    unless: CellKey | None = None
 
 
 class DueKey(NamedTuple):
@@ -104,10 +112,12 @@ class Committed(msgspec.Struct, frozen=True):
         lost: For each cell that was there before: the recorded value, which counts.
         tallies: For each join that a *newly inserted* cell counted for: how many inputs it has now. Concurrent commits
             see different numbers, so exactly one of them sees a join become complete.
+        refused: Cells that were not recorded because of the one that they named with `unless`.
     """
 
     lost: dict[CellKey, bytes]
     tallies: dict[Join, int]
+    refused: frozenset[CellKey] = frozenset()
 
 
 class StateStore(Protocol):
@@ -129,8 +139,10 @@ class StateStore(Protocol):
     ) -> Committed:
         """In one transaction: record cells by put-if-absent and count arrivals, write due rows, delete done ones.
 
-        A due row replaces one of the same key. A cell that was there before counts for no join. Rows are written in
-        the order of their keys, so that concurrent commits do not deadlock. Committing the same again is harmless.
+        Cells of a commit that name the same `unless` are all refused or all recorded, but for those that were there
+        before; if one is lost to a commit that began when the named cell was there, they are refused. A due row
+        replaces one of the same key. A cell that was there before counts for no join. Rows are written in the order of
+        their keys, so that concurrent commits do not deadlock. Committing the same again is harmless.
         """
         ...
 
@@ -150,6 +162,18 @@ class StateStore(Protocol):
         """Take up to `limit` rows with `at <= now`, oldest first, setting their `at` to `now + lease` and their owner.
 
         Concurrent claims take different rows.
+        """
+        ...
+
+    async def runs(self, after: str, before: str, limit: int) -> list[str]:
+        """Up to `limit` runs that have cells here and whose ids lie between two others, by id, so the oldest first."""
+        ...
+
+    async def purge(self, run: str, limit: int) -> int:
+        """Delete up to `limit` rows of a run: cells, those of the nodes `LAST` last, tallies, due rows, its key.
+
+        Returns:
+            How many; fewer than `limit`: nothing is left of the run.
         """
         ...
 

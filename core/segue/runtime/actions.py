@@ -12,14 +12,13 @@ from typing import Any
 import anyio
 import msgspec
 
-from segue.errors import InvalidInput, NotAccepted, PayloadTooLarge, TransportUnavailable, UnknownRun
+from segue.errors import InvalidInput, NotAccepted, TransportUnavailable, UnknownRun
 from segue.plan.graph import Plan
 from segue.plan.projection import Mode
 from segue.runtime.ends import Ends
 from segue.runtime.ids import check_key, new_run_id
 from segue.runtime.input import signal_slot, signal_value
 from segue.runtime.locate import Located, Locator, ask
-from segue.runtime.participant import ENVELOPE_ROOM
 from segue.runtime.serving import Wiring
 from segue.runtime.starter import ATTEMPT, TIMEOUT
 from segue.wire.requests import Cancel, Done, Hold, Move, Refused, Request, Retry, Send
@@ -46,16 +45,14 @@ class Actions:
 
         Raises:
             InvalidInput: The flow waits for no such signal, or the value does not fit.
-            PayloadTooLarge: The value is larger than a message may be.
+            PayloadTooLarge: The value is larger than values may be.
         """
         encoded = msgspec.json.encode(signal_value(run.plan, signal.name, value))
-        limit = self._wiring.transport.capabilities.max_bytes - ENVELOPE_ROOM
-        if len(encoded) > limit:
-            raise PayloadTooLarge(
-                f"the value of signal {signal.name!r} has {len(encoded):,} bytes; the transport takes {limit:,}"
-            )
+        values = self._wiring.values
         slot = check_key(signal_slot(run.plan, signal.name, match, signal.slot))
-        return await self._do(run, Send(run.run, signal.name, msgspec.Raw(encoded), slot, signal.id or new_run_id()))
+        send = Send(run.run, signal.name, slot=slot, id=signal.id or new_run_id())
+        send = await values.enclose(send, encoded, f"the value of signal {signal.name!r}")
+        return await self._do(run, send)
 
     async def cancel(self, run: Located) -> Done:
         """Stop a run and undo what it did."""
@@ -127,7 +124,7 @@ class Actions:
 
 
 def _check_nodes(plan: Plan, nodes: Sequence[str]) -> None:
-    for name in nodes:
+    for name in (text.partition("/")[0] for text in nodes):
         if name not in plan.index.nodes:
             known = ", ".join(node.id for node in plan.nodes if ":" not in node.id and "." not in node.id)
             raise InvalidInput(f"flow {plan.flow!r} has no node {name!r}", f"its nodes: {known}")

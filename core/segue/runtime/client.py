@@ -18,7 +18,6 @@ from segue.errors import (
     ConfigError,
     InvalidInput,
     NotAccepted,
-    PayloadTooLarge,
     TransportUnavailable,
 )
 from segue.model.flow import Flow
@@ -31,12 +30,10 @@ from segue.runtime.handle import RunHandle
 from segue.runtime.ids import check_key, check_run_id, new_run_id
 from segue.runtime.input import bind, key_of
 from segue.runtime.locate import Located
-from segue.runtime.participant import ENVELOPE_ROOM
 from segue.runtime.serving import Wiring
 from segue.runtime.starter import Starter
 from segue.runtime.tasks import task_group
 from segue.runtime.where import RunView, where
-from segue.wire import envelope
 from segue.wire.records import FlowRecord
 from segue.wire.requests import Accepted, Done, Refused, Send, Start
 
@@ -78,25 +75,27 @@ class Client:
         Raises:
             UnknownFlow: The flow is not deployed.
             InvalidInput: The input does not fit the flow's parameters.
-            PayloadTooLarge: The input is larger than a message may be.
+            PayloadTooLarge: The input is larger than values may be.
+            StoreUnavailable: It is large, and the object store does not answer.
             NotAccepted: The home refused; no run exists.
             TransportUnavailable: The home did not answer; start again with the same key.
         """
         name = _name(flow)
         record = self.wiring.catalog.flow(name)
         plan = await self._plan(record)
-        values = bind(flow if isinstance(flow, Flow) else None, plan, args, kwargs)
-        encoded = msgspec.json.encode(values)
-        limit = self.wiring.transport.capabilities.max_bytes - ENVELOPE_ROOM
-        if len(encoded) > limit:
-            raise PayloadTooLarge(f"the input of {name} has {len(encoded):,} bytes; the transport takes {limit:,}")
-        key = key_of(plan, values) if key is None else check_key(key)
+        given = bind(flow if isinstance(flow, Flow) else None, plan, args, kwargs)
+        encoded = msgspec.json.encode(given)
+        values = self.wiring.values
+        key = key_of(plan, given) if key is None else check_key(key)
         run = check_run_id(run_id) if run_id else new_run_id()
         await self.ends.listen(name)
         end = self.ends.of(run)
         caller = self.wiring.tracing.caller()
-        start = Start(name, run, msgspec.Raw(encoded), key, record.plan, record.mode, caller)
+        start = Start(name, run, key=key, plan=record.plan, mode=record.mode, traceparent=caller)
+        start = await values.enclose(start, encoded, f"the input of {name}")
         home, reply = await self._starter.send(start)
+        if start.dataref and not (isinstance(reply, Accepted) and reply.run == run):
+            await values.forget(run)  # this run will not be
         if isinstance(reply, Refused):
             raise (TransportUnavailable if reply.retry else NotAccepted)(reply.reason, reply.hint)
         if not isinstance(reply, Accepted):
@@ -159,7 +158,7 @@ class Client:
 
         Raises:
             InvalidInput: The flow waits for no such signal, or the value does not fit its type.
-            PayloadTooLarge: The value is larger than a message may be.
+            PayloadTooLarge: The value is larger than values may be.
             UnknownRun: There is no such run.
             AmbiguousRun: Runs of several flows have the key.
             NotAccepted: The home refused.
@@ -230,7 +229,8 @@ class Client:
 
         Args:
             run: A handle, an id, or a business key.
-            nodes: Names of nodes to run again, too.
+            nodes: Names of nodes to run again, too; `name/tag` for one item of a map or one round of a loop ("pick/3"),
+                with all rounds that follow.
             flow: The run's flow, if it is named by a key that several flows may use.
 
         Returns:
@@ -259,7 +259,7 @@ class Client:
             raise ConfigError("this client has no journal to look into", "open it with segue.connect(journal=...)")
         if self._journal is None:
             self._journal = await self._open_journal()
-        return await where(self._journal, text, self.wiring.transport)
+        return await where(self._journal, text, self.wiring.transport, self.wiring.values)
 
     async def aclose(self) -> None:
         """Close what this client opened."""
@@ -281,7 +281,7 @@ class Client:
         await self.ends.listen(found.plan.flow)
         handle: RunHandle[Any] = RunHandle(self, Accepted(found.run, found.mode, True), found.plan.flow, key, returns)
         if found.ended is not None:
-            self.ends.of(found.run).set(envelope.decode_ended(found.ended), found.ended.revision)
+            self.ends.of(found.run).set(found.ended)
         return handle
 
 

@@ -21,11 +21,10 @@ from segue.machine.facts import (
     Sleep,
 )
 from segue.plan.graph import EXIT
-from segue.ports.store import Join
-from segue.runtime.overdue import LEASE
+from segue.ports.store import CellKey, Join
+from segue.runtime.sizes import fitting
 from segue.runtime.view import View
-from segue.runtime.work import Job, News, fitting, make_event, mark
-from segue.wire import envelope
+from segue.runtime.work import Job, News, make_event, mark
 
 if TYPE_CHECKING:
     from segue.runtime.turn import Turn
@@ -45,15 +44,18 @@ class Effects:
 
     def act(self, view: View, effect: Effect, redrive: int) -> News | None:
         """Carry out one effect of the machine in a run without notices; what was decided is heard next."""
-        if isinstance(effect, Invoke | Record) and self._elsewhere(view, effect):
-            return None
         match effect:
+            case Invoke():
+                if not self._elsewhere(view, effect.key, effect.revision):
+                    return self._invoke(view, effect, redrive)
+            case Record(Fact() as fact):
+                if not self._elsewhere(view, fact.key, fact.revision):
+                    limited = self._host.sizes.limited(view.run, fact)
+                    if limited is None:
+                        return self.decided(view, fact, redrive)
+                    self.choose(view, (limited,))
             case Await(key):
                 self._await(view, key)
-            case Invoke():
-                return self._invoke(view, effect, redrive)
-            case Record(Fact() as fact):
-                return self.decided(view, fact, redrive)
             case Repeat(key, revision):
                 return self._repeat(view, key, revision, redrive)
             case Choose(facts):
@@ -67,7 +69,11 @@ class Effects:
         for fact in facts:
             self._turn.choices.append(self.news(view, fact))
             if not isinstance(fact, Placed):
-                self._turn.acted.setdefault(view.run.id, view.run.epoch)
+                self.acts(view)
+
+    def acts(self, view: View) -> None:
+        """Something is decided here that the store does not refuse, should the run have been moved away."""
+        self._turn.acted.setdefault(view.run.id, view.run.epoch)
 
     def give_up(self, job: Job) -> None:
         """Its service declares a call cancelled that was withdrawn and does not run."""
@@ -76,28 +82,35 @@ class Effects:
 
     def news(self, view: View, fact: AnyFact) -> News:
         """A fact that is decided here, with its event."""
-        event = make_event(view.run, fact, self._host.source, self._draft.now)
-        raw = envelope.encode(event)
-        if len(raw) > self._host.max_event and isinstance(fact, Fact):
-            fact = fitting(fact, len(raw))
-            event = make_event(view.run, fact, self._host.source, self._draft.now)
-            raw = envelope.encode(event)
+        values = self._host.values
+        event, raw = values.encode(make_event(view.run, fact, self._host.source, self._draft.now))
+        if len(raw) > values.max_event and isinstance(fact, Fact):
+            fact = fitting(fact, values.too_large(f"the value of {fact.key.node}", len(raw)).message)
+            event, raw = values.encode(make_event(view.run, fact, self._host.source, self._draft.now))
         tickets = view.tickets(fact.key) if isinstance(fact, Fact) else ()
         return News(view.run, fact, event, raw, tickets)
 
-    def decided(self, view: View, fact: Fact, redrive: int) -> News:
-        """Record a decision, publish it if somebody hears it, and close the run with its exit."""
+    def decided(self, view: View, fact: Fact, redrive: int, cell: CellKey | None = None) -> News:
+        """Record a decision, publish it if somebody hears it, and close the run with its exit.
+
+        Args:
+            view: The run.
+            fact: What was decided.
+            redrive: Why it is looked at again; 0 if it is not.
+            cell: Where it is recorded, if not at its place.
+        """
         run = view.run
-        self._turn.acted.setdefault(run.id, run.epoch)
+        if view.noticed:
+            self.acts(view)
         news = self.news(view, fact)
-        news.recorded = True
+        news.cell = cell or news.cell
+        news.recorded = news.decided = True
         news.redrive = redrive
-        self._draft.keep(news)
-        self._draft.forget(run, fact)
+        self._draft.keep(news, plain=not view.noticed)
         if self.said(view, fact):
             self._draft.publish(news)
         if fact.key.node == EXIT:
-            self._draft.ended.append((run, news.event, news.raw))
+            self._draft.ended.append(news)
             self._draft.after.append(run.guard(fact.revision))
         return news
 
@@ -111,6 +124,12 @@ class Effects:
             return True
         return fact.key.node in self._host.role.emits(view.run.plan, view.run.mode)
 
+    def shown(self, view: View, fact: AnyFact) -> bool:
+        """Whether a choice is published; the exit of a region is one only because the region may be stopped first."""
+        if isinstance(fact, Fact) and view.run.plan.index.nodes[fact.key.node].kind == "exit":
+            return self.said(view, fact)
+        return True
+
     def _invoke(self, view: View, effect: Invoke, redrive: int) -> News | None:
         key, revision, args = effect
         job = Job(view.run, key, revision, args, view.inputs(key), view.tickets(key))
@@ -120,17 +139,11 @@ class Effects:
         job.redrive = redrive
         if key in view.parked:
             return None
-        if view.run.plan.index.nodes[key.node].kind == "flow":
-            self._draft.park(job, self._draft.now.timestamp() + LEASE)
         self._draft.job(job)
         return None
 
-    def _elsewhere(self, view: View, effect: Invoke | Record) -> bool:
+    def _elsewhere(self, view: View, key: Key, revision: int) -> bool:
         """Whether a join that reads as complete is decided by the replica whose commit completed it."""
-        if isinstance(effect, Invoke):
-            key, revision = effect.key, effect.revision
-        else:
-            key, revision = effect.fact.key, effect.fact.revision
         index = view.run.plan.index
         ups = index.ups[key.node]
         if len(ups) < 2 or not self._turn.counted or index.nodes[key.node].kind in ("entry", "close", "settle"):
@@ -151,9 +164,7 @@ class Effects:
         known = view.known.get(key)
         if known is None or mark(view.run.cell(key, revision), redrive) in self._host.seen:
             return None
-        news = self._turn.news(view.run, *known, view.tickets(key))
-        if news is None:
-            return None
+        news = News(view.run, Fact(key, view.outcomes[key], revision), *known, view.tickets(key))
         news.recorded, news.redrive = True, redrive
         if key.node in self._host.role.emits(view.run.plan, view.run.mode):
             self._draft.publish(news)

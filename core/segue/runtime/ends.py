@@ -18,7 +18,7 @@ from segue.errors import InvalidInput, SegueError
 from segue.ports.transport import Message
 from segue.runtime.serving import Wiring
 from segue.wire import envelope, requests
-from segue.wire.envelope import Ended
+from segue.wire.envelope import Ended, Event
 from segue.wire.requests import Answer, Ask
 
 log = logging.getLogger("segue.client")
@@ -37,7 +37,7 @@ class End:
         homes: Who may know it.
         others: Who may know it once it was moved.
         revision: The newest revision that is known.
-        ended: How that revision ended, once it has.
+        ended: The event that says how that revision ended, once it has.
     """
 
     __slots__ = ("__weakref__", "ask_at", "ended", "heard", "homes", "others", "pause", "revision", "run", "waiters")
@@ -48,15 +48,15 @@ class End:
         self.others: tuple[str, ...] = ()
         self.revision = 1
         self.heard = anyio.Event()
-        self.ended: Ended | None = None
+        self.ended: Event | None = None
         self.waiters = 0
         self.pause = ASK_FIRST
         self.ask_at = anyio.current_time() + ASK_FIRST
 
-    def set(self, ended: Ended, revision: int) -> None:
+    def set(self, ended: Event) -> None:
         """A revision has ended."""
-        if revision >= self.revision:
-            self.revision = revision
+        if ended.revision >= self.revision:
+            self.revision = ended.revision
             self.ended = ended
             self.heard.set()
 
@@ -122,6 +122,9 @@ class Ends:
         Args:
             end: What `of` gave, with its homes.
             ask: Ask the home at once, because the run may have ended before anybody listened.
+
+        Raises:
+            ObjectLost: How it ended is too large for a message, and not in the object store any more.
         """
         if end.ended is None and (ask or end.ask_at <= anyio.current_time()):
             end.ask_at = anyio.current_time() + end.pause
@@ -142,7 +145,7 @@ class Ends:
                 end.waiters -= 1
                 if not end.waiters:
                     self._awaited.pop(end.run, None)
-        return end.ended
+        return envelope.decode_ended(await self._wiring.values.open(end.ended))
 
     async def _sweep(self) -> None:
         """Ask for what is awaited for long, until nothing is."""
@@ -167,8 +170,7 @@ class Ends:
             answer = await self._wiring.transport.request(self._wiring.subjects.requests(home), body, ASK_FIRST)
             for end, reply in zip(ends, requests.decode_replies(answer), strict=False):
                 if isinstance(reply, Answer) and bytes(reply.ended) != b"null":
-                    event = envelope.decode(reply.ended)
-                    end.set(envelope.decode_ended(event), event.revision)
+                    end.set(envelope.decode(reply.ended))
                 elif isinstance(reply, Answer) and not reply.known and end.others:
                     end.homes = end.others
         except SegueError as error:
@@ -193,7 +195,9 @@ class Ends:
             for raw in envelope.split(message.body):
                 event = envelope.decode(raw)
                 end = self._ends.get(event.run)
-                if end is not None:
-                    end.set(envelope.decode_ended(event), event.revision)
+                subjects = self._wiring.subjects
+                said = subjects.event(subjects.mode(message.subject), event.flow, event.node, event.kind)
+                if end is not None and said == message.subject:
+                    end.set(event)
         except InvalidInput as error:
             log.warning("unreadable message on %s: %s", message.subject, error.message)

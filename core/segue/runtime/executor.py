@@ -57,8 +57,8 @@ class Current(msgspec.Struct, frozen=True):
         tag: Which item or round of it this is, as "3" or "3.0"; "" outside of `each` and `repeat`.
         revision: 1, and one more for each retry of the run that decides the node anew.
         attempt: Number of this attempt, from 1.
-        idempotency_key: The same for every attempt and redelivery of this call; hand it to the outside world. That of
-            an undo is another one.
+        idempotency_key: Hand it to the outside world: the same for every attempt and redelivery of this call, and when
+            a retry of the run makes it again, unless it was undone before. That of an undo is another one.
     """
 
     run: str
@@ -191,10 +191,8 @@ class Executor:
         left = _left(code, job, self._host.now().timestamp())
         value = await self._timed(code, code.decode_args(job.args), left)
         data = code.encode_result(value)
-        if len(data) > self._host.max_event:
-            raise PayloadTooLarge(
-                f"{code.name} returned {len(data):,} bytes; the transport takes {self._host.max_event:,}"
-            )
+        if len(data) > self._host.values.largest:
+            raise self._host.values.too_large(f"what {code.name} returned", len(data))
         return data
 
     async def _timed(self, code: Code, args: dict[str, Any], left: float) -> Any:
@@ -258,5 +256,5 @@ def _clean(text: str) -> str:
 
 
 def _idempotency_key(job: Job) -> str:
-    key = f"{job.run.id}/{job.key.node}/{job.key.tag}/{job.revision}"
+    key = f"{job.run.id}/{job.key.node}/{job.key.tag}/{job.since}"
     return f"{key}/undo" if job.undo else key

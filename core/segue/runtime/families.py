@@ -3,7 +3,8 @@
 Whoever decides that the node runs starts the child, and asks again until its home has accepted it; the child's id
 follows from the node, so it is one run. When it ends, its home publishes what came of the parent's node, just as a
 service publishes what came of its step. A due row at the parent repeats the start now and then, which makes the home
-of a child that has ended say so again. Cancelling goes down the same way.
+of a child that has ended say so again. Cancelling goes down the same way, and so does undoing a child that completed:
+its home stops it, and says that the parent's node is undone when nothing of it is left.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from segue.errors import SegueError, UnknownFlow
-from segue.machine.facts import Cause, Fact, Failure, Key, Outcome
+from segue.errors import PayloadTooLarge, SegueError, UnknownFlow
+from segue.machine.facts import Cause, Fact, Failure, Key, Outcome, Reason, Undone
 from segue.plan.graph import ENTRY
 from segue.plan.projection import holder
 from segue.ports.store import CellKey, CellKind
@@ -69,10 +70,12 @@ class Families:
                 run.id, run.plan.flow, job.key.node, run.plan.hash, run.mode, job.key.tag, job.revision, run.key, depth
             )
             child = child_run_id(run.id, job.key.node, job.key.tag, job.revision)
-            start = Start(node.step, child, msgspec.Raw(msgspec.json.encode(job.args)), parent=place)
+            start = Start(node.step, child, parent=place)
+            body = msgspec.json.encode(job.args)
+            start = await host.values.enclose(start, body, f"the input of {node.step}")
             reply = await self._ask(node.step, start)
-        except UnknownFlow as error:
-            return _failed(job, began, "UnknownFlow", error.message)
+        except (UnknownFlow, PayloadTooLarge) as error:
+            return _failed(job, began, type(error).__name__, error.message)
         except SegueError as error:
             log.warning("%s: starting %s for run %s: %s", host.name, node.step, run.id, error.message)
             return None
@@ -83,34 +86,64 @@ class Families:
         return None
 
     async def cancel(self, job: Job) -> None:
-        """Cancel the run that a node stands for."""
-        node = job.run.plan.index.nodes[job.key.node]
-        child = child_run_id(job.run.id, job.key.node, job.key.tag, job.revision)
+        """Cancel the run that a node stands for.
+
+        Asked again, it is started first: whoever was to start it may have died before.
+        """
+        if job.redrive:
+            await self.start(job)
+        await self._stop(job, "cancelled")
+
+    async def undo(self, job: Job) -> None:
+        """Undo the run that a node stands for, and that completed; that it is undone will be heard."""
+        await self._stop(job, "undone")
+
+    async def _stop(self, job: Job, reason: Reason) -> None:
+        """Ask whoever may be the child's home, until one of them knows it; a due row or a redrive asks again."""
+        node, run = job.run.plan.index.nodes[job.key.node], job.run.id
+        request = Cancel(child_run_id(run, job.key.node, job.key.tag, job.revision), reason)
+        trouble = ""
         try:
             for home in await self._homes(node.step):
-                await self._request(home, Cancel(child))
+                try:
+                    reply = await self._request(home, request)
+                except SegueError as error:
+                    trouble += f"; {home}: {error.message}"
+                    continue
+                if not isinstance(reply, Refused):
+                    return
+                trouble += f"; {home}: {reply.reason}"
         except SegueError as error:
-            log.warning("%s: cancelling %s of run %s: %s", self._host.name, node.step, job.run.id, error.message)
+            trouble = f"; {error.message}"
+        log.warning("%s: %s of run %s is to be %s%s", self._host.name, node.step, run, reason, trouble)
 
-    async def ended(self, turn: Turn) -> None:
-        """Tell the parents of the runs that end in a turn."""
-        children = {run.cell(Key(ENTRY)): event for run, event, _ in turn.draft.ended if is_child(run.id)}
-        if not children:
+    async def over(self, turn: Turn) -> None:
+        """Tell the parents of the runs that end, or are undone, in a turn."""
+        ended = {end.run.cell(Key(ENTRY)): end.event for end in turn.draft.ended if is_child(end.run.id)}
+        undone = {cell: redrive for cell, redrive in turn.draft.undone.items() if is_child(cell.run)}
+        if not ended and not undone:
             return
-        entries = await self._host.insist(partial(self._host.store.load, list(children)))
-        for cell, raw in entries.items():
-            self.tell(turn, envelope.decode(raw), children[cell])
+        entries = await self._host.insist(partial(self._host.store.load, [*ended, *undone]))
+        for cell, end in ended.items():
+            await self.tell(turn, envelope.decode(entries[cell]), end)
+        for cell, redrive in undone.items():
+            entry = envelope.decode(entries[cell])
+            parent = envelope.decode_parent(entry)
+            if parent is not None:
+                self._say(turn, parent, entry.run, Undone(Key(parent.node, parent.tag), parent.revision), redrive)
 
-    def tell(self, turn: Turn, entry: Event, end: Event) -> None:
+    async def tell(self, turn: Turn, entry: Event, end: Event) -> None:
         """Publish what came of a parent's node, if a run is a subflow."""
         parent = envelope.decode_parent(entry)
         if parent is None:
             return
-        outcome = _outcome(parent, entry.flow, envelope.decode_ended(end))
-        fact = Fact(Key(parent.node, parent.tag), outcome, parent.revision)
+        outcome = _outcome(parent, entry.flow, envelope.decode_ended(await self._host.opened(end)))
+        self._say(turn, parent, end.run, Fact(Key(parent.node, parent.tag), outcome, parent.revision), end.redrive)
+
+    def _say(self, turn: Turn, parent: Parent, child: str, fact: Fact | Undone, redrive: int) -> None:
         said, of = say(fact), Origin(parent.run, parent.plan, parent.flow, parent.key)
-        event = announced(of, said, f"{self._host.source}/{end.run}", turn.draft.now, said.id(parent.run))
-        _, raw = said_again(event, envelope.encode(event), end.redrive)
+        event = announced(of, said, f"{self._host.source}/{child}", turn.draft.now, said.id(parent.run))
+        _, raw = said_again(*self._host.values.encode(event), redrive)
         turn.draft.outbox.event(parent.mode, parent.flow, parent.node, event.kind, raw)
 
     async def _parent_of(self, run: RunRef) -> Parent | None:

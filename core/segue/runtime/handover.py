@@ -17,11 +17,13 @@ import msgspec
 from segue.errors import TransportUnavailable
 from segue.machine.facts import AnyFact, Fact, Invoke, Key, Pause, Placed, State, Stop
 from segue.machine.routes import Mine
+from segue.machine.scopes import since
 from segue.machine.whole import gather, look
-from segue.plan.graph import ENTRY, RUN
+from segue.plan.graph import ENTRY, RUN, Plan
 from segue.ports.store import Cell, CellKey, CellKind
-from segue.runtime.placing import other, placement, truth
+from segue.runtime.placing import corrected, other, placement, truth
 from segue.runtime.reader import SETTLED
+from segue.runtime.rivals import NEVER
 from segue.runtime.view import View
 from segue.runtime.work import Job, News, RunRef, make_event
 from segue.wire import envelope, requests
@@ -36,6 +38,7 @@ PAGE = 1000
 """Calls and waiting nodes in a page; how many facts it has is a matter of their size."""
 
 _BEGUN = frozenset({CellKind.PARKED, CellKind.SENT})
+_CHOSEN = frozenset({CellKind.OUTCOME, CellKind.END, CellKind.STOP, CellKind.SIGNAL})
 _HIDDEN = _BEGUN | {CellKind.NOTICED, CellKind.WAITING, CellKind.SNAPSHOT, CellKind.PLACED}
 
 
@@ -83,7 +86,7 @@ class Handover:
         cells = await self._scan(run.id)
         kept = _pages(run.id, run.epoch, cells)
         if not kept:
-            pages = self._read(run, cells)
+            pages = await self._read(run, cells)
             written = [
                 Cell(_page(run.id, run.epoch, number), requests.encode_page(Yielded(page, number + 1 < len(pages))))
                 for number, page in enumerate(pages)
@@ -92,29 +95,29 @@ class Handover:
             kept = _pages(run.id, run.epoch, await self._scan(run.id))
         return kept
 
-    def _read(self, run: RunRef, cells: Mapping[CellKey, bytes]) -> list[Page]:
+    async def _read(self, run: RunRef, cells: Mapping[CellKey, bytes]) -> list[Page]:
         final = {(cell.node, cell.tag, cell.revision) for cell in cells if cell.kind == CellKind.OUTCOME}
-        state = self._state(run, cells)
+        known = await self._facts(cells)
         mine = self._host.role.mine(run.plan, other(run.mode))
-        begun = {(*key, revision) for key, revision in state.started}
-        begun |= {(*effect.key, effect.revision) for effect in self._ready(run, cells, mine)}
+        begun = {(*key, revision) for key, revision in self._state(run, cells, known).started}
+        begun |= {(*effect.key, effect.revision) for effect in _ready(run, known, mine)}
         naps = [requests.decode_nap(raw) for cell, raw in cells.items() if cell.kind == CellKind.WAITING]
         waiting = tuple(nap for nap in naps if (nap.node, nap.tag, nap.revision) not in final)
         pages: list[Page] = []
-        facts: list[msgspec.Raw] = []
-        size, most = 0, self._host.max_event // 2
+        facts: list[tuple[CellKey, bytes]] = []
+        size, most = 0, self._host.values.max_event // 2
         for cell, raw in cells.items():
-            if cell.kind in _HIDDEN:
+            if cell.kind in _HIDDEN or _copied(run.plan, cell, mine):
                 continue
             if facts and size + len(raw) > most:
-                pages.append(Page(tuple(facts)))
+                pages.append(_paged(facts))
                 facts, size = [], 0
-            facts.append(msgspec.Raw(raw))
+            facts.append((cell, raw))
             size += len(raw)
         rest = sorted(begun - final)
-        pages.append(Page(tuple(facts)))
+        pages.append(_paged(facts))
         parts = range(0, max(len(rest), len(waiting)), PAGE)
-        return [*pages, *(Page((), tuple(rest[i : i + PAGE]), waiting[i : i + PAGE]) for i in parts)]
+        return [*pages, *(Page(begun=tuple(rest[i : i + PAGE]), naps=waiting[i : i + PAGE]) for i in parts)]
 
     # Taking over.
 
@@ -131,7 +134,7 @@ class Handover:
                 turn.whole.wake(view)
             return Done(False)
         given = self._keep(turn, run, request.page)
-        self._correct(turn, await turn.commit(), given)
+        await self._correct(turn, await turn.commit(), given)
         if request.last:
             await turn.commit()
             await self._begin(turn, run)
@@ -140,10 +143,13 @@ class Handover:
     def _keep(self, turn: Turn, run: RunRef, page: Page) -> dict[CellKey, bytes]:
         index = run.plan.index
         given: dict[CellKey, bytes] = {}
-        for raw in page.facts:
-            fact = fact_of(envelope.decode(raw))
-            if fact is not None:
-                given[run.place(fact)] = bytes(raw)
+        for ends, facts in ((False, page.facts), (True, page.ends)):
+            for raw in facts:
+                # Where it belongs does not depend on a value that would have to be fetched.
+                fact = fact_of(envelope.decode(raw))
+                if fact is not None:
+                    cell = run.place(fact)
+                    given[cell._replace(kind=CellKind.END) if ends else cell] = bytes(raw)
         for cell, body in given.items():
             turn.draft.mark(cell, body)
         for node, tag, revision in page.begun:
@@ -155,16 +161,19 @@ class Handover:
             turn.draft.mark(mark, requests.encode_nap(nap))
         return given
 
-    def _correct(self, turn: Turn, lost: Mapping[CellKey, bytes], given: Mapping[CellKey, bytes]) -> None:
+    async def _correct(self, turn: Turn, lost: Mapping[CellKey, bytes], given: Mapping[CellKey, bytes]) -> None:
         """What was recorded here after the run had been moved away does not count where others decided otherwise."""
         for cell, raw in given.items():
-            chosen = cell.kind in (CellKind.OUTCOME, CellKind.STOP, CellKind.SIGNAL)
-            if chosen and cell in lost and fact_of(envelope.decode(lost[cell])) != fact_of(envelope.decode(raw)):
-                turn.draft.mark(cell._replace(kind=CellKind.CORRECTED), raw)
+            if cell.kind not in _CHOSEN or cell not in lost or lost[cell] == raw:
+                continue
+            here, there = [await self._host.opened(envelope.decode(one)) for one in (lost[cell], raw)]
+            if fact_of(here) != fact_of(there):
+                turn.draft.mark(corrected(cell), raw)
 
     async def _begin(self, turn: Turn, run: RunRef) -> None:
         """All is here: from now on, what is the share of this participant is decided by it."""
         cells = await self._scan(run.id)
+        known = await self._facts(cells)
         mine = self._host.role.mine(run.plan, run.mode)
         for cell, raw in cells.items():
             waiting = cell.kind == CellKind.WAITING and cell._replace(kind=CellKind.OUTCOME) not in cells
@@ -176,11 +185,11 @@ class Handover:
                 bind = partial(self._host.store.bind, run.plan.flow, [(run.key, run.id)])
                 await self._host.insist(bind)
             # Also if it has ended: that was recorded by somebody who perhaps could not say it any more.
-            turn.whole.reopen(View(run, mine), gather(run.plan, _facts(cells)).revision)
+            turn.whole.reopen(View(run, mine), gather(run.plan, known).revision)
         view = turn.view(run)
         self._host.placing.place(view, Placed(run.epoch, run.mode))
         self._say(turn, view, cells)
-        calls = self._calls(turn, run, cells)
+        calls = self._calls(turn, run, cells, known)
         await turn.commit()
         for job in calls:
             turn.draft.job(job)
@@ -202,7 +211,7 @@ class Handover:
             again = msgspec.structs.replace(event, epoch=view.run.epoch)
             turn.draft.publish(News(view.run, fact, again, envelope.encode(again)))
 
-    def _calls(self, turn: Turn, run: RunRef, cells: Mapping[CellKey, bytes]) -> list[Job]:
+    def _calls(self, turn: Turn, run: RunRef, cells: Mapping[CellKey, bytes], known: list[AnyFact]) -> list[Job]:
         """Go on with calls that may have begun elsewhere; the commands to send for it.
 
         A service gives them a due row of its own: by then, a call that is under way at a replica has one too, under
@@ -210,14 +219,12 @@ class Handover:
         """
         host, now, commands = self._host, turn.draft.now.timestamp(), []
         mine = host.role.mine(run.plan, run.mode)
-        on = {
-            (effect.key, effect.revision)
-            for effect in look(run.plan, self._state(run, cells), mine)
-            if isinstance(effect, Invoke)
-        }
-        for effect in self._ready(run, cells, mine):
+        state = self._state(run, cells, known)
+        on = {(effect.key, effect.revision) for effect in look(run.plan, state, mine) if isinstance(effect, Invoke)}
+        for effect in _ready(run, known, mine):
             job = Job(run, effect.key, effect.revision, effect.args, (), ())
             goes_on, job.attempt = (job.key, job.revision) in on, 0
+            job.since = since(state, job.key, job.revision)
             if run.plan.index.nodes[job.key.node].kind == "flow":
                 if job.parking in cells:
                     turn.draft.due[job.row] = host.overdue.row(job, now)
@@ -225,59 +232,38 @@ class Handover:
                 turn.draft.mark(job.sending)
                 job.perhaps = True
                 commands += [job] if goes_on else []
-            elif goes_on and job.sending in cells and job.parking not in cells and job.cell not in host.running:
-                turn.draft.due[job.row] = host.overdue.row(job, now + SETTLED)
+            elif goes_on and cells.get(job.sending, NEVER) != NEVER and not self._backed(job, cells):
+                turn.draft.mark(job.parking)
+                turn.draft.due[job.row] = host.overdue.row(job, now + SETTLED, again=True)
         return commands
+
+    def _backed(self, job: Job, cells: Mapping[CellKey, bytes]) -> bool:
+        return job.parking in cells or job.cell in self._host.running
 
     def _place(self, turn: Turn, run: RunRef) -> None:
         event = make_event(run, Placed(run.epoch, run.mode), self._host.source, turn.draft.now)
         turn.draft.mark(run.placed(run.epoch), envelope.encode(event))
         turn.draft.mark(run.noticed)
+        turn.draft.mark(run.marked)
         self._host.placing.note(run.id)
-
-    async def _see_to(self, turn: Turn, run: RunRef) -> None:
-        """Calls of this service that may have begun elsewhere, and runs of other flows: each has a due row from now on.
-
-        A call that is under way at a replica has its own one soon, under the same key.
-        """
-        cells = await self._scan(run.id)
-        state, index, host = self._state(run, cells), run.plan.index, self._host
-        placed = host.role.mine(run.plan, run.mode)
-        mine = placed or host.role.mine(run.plan, other(run.mode))
-        for effect in look(run.plan, state, mine):
-            if not isinstance(effect, Invoke):
-                continue
-            job = Job(run, effect.key, effect.revision, effect.args, (), ())
-            job.attempt = 0
-            kind = index.nodes[effect.key.node].kind
-            if kind == "flow" and effect.key.node in placed and job.parking in cells:
-                at = turn.draft.now.timestamp()
-            elif kind == "step" and host.role.executes and self._unbacked(job, cells):
-                at = turn.draft.now.timestamp() + SETTLED
-            else:
-                continue
-            turn.draft.due[job.row] = host.overdue.row(job, at)
-
-    def _unbacked(self, job: Job, cells: Mapping[CellKey, bytes]) -> bool:
-        """Whether a call may be under way, and nothing here stands behind it."""
-        begun = job.sending in cells or not self._host.role.mine(job.run.plan, job.run.mode)
-        return begun and job.parking not in cells and job.cell not in self._host.running
 
     # What is known.
 
-    def _ready(self, run: RunRef, cells: Mapping[CellKey, bytes], mine: Mine) -> list[Invoke]:
-        """Calls that may have been made, because nothing was missing for them; a stop came too late for them."""
-        facts = [fact for fact in _facts(cells) if not isinstance(fact, Stop | Pause)]
-        return [effect for effect in look(run.plan, gather(run.plan, facts), mine) if isinstance(effect, Invoke)]
+    async def _facts(self, cells: Mapping[CellKey, bytes]) -> list[AnyFact]:
+        events = [envelope.decode(raw) for cell, raw in cells.items() if cell.kind not in _HIDDEN]
+        facts = [fact_of(await self._host.opened(event)) for event in events]
+        return [fact for fact in facts if fact is not None]
 
-    def _state(self, run: RunRef, cells: Mapping[CellKey, bytes]) -> State:
+    def _state(self, run: RunRef, cells: Mapping[CellKey, bytes], known: list[AnyFact]) -> State:
         nodes = run.plan.index.nodes
         begun = {
-            (Key(cell.node, cell.tag), cell.revision) for cell in cells if cell.kind in _BEGUN and cell.node in nodes
+            (Key(cell.node, cell.tag), cell.revision)
+            for cell, raw in cells.items()
+            if cell.kind in _BEGUN and cell.node in nodes and raw != NEVER
         }
         here = self._host.running.values()
         begun |= {(job.key, job.revision) for job in here if job.run.id == run.id and not job.undo}
-        return gather(run.plan, _facts(cells), begun)
+        return gather(run.plan, known, begun)
 
     async def _scan(self, run: str) -> Mapping[CellKey, bytes]:
         return truth(await self._host.insist(partial(self._host.store.scan, [run])))
@@ -297,6 +283,20 @@ def _page(run: str, epoch: int, number: int) -> CellKey:
     return CellKey(run, RUN, str(number), epoch, CellKind.SNAPSHOT)
 
 
-def _facts(cells: Mapping[CellKey, bytes]) -> list[AnyFact]:
-    facts = (fact_of(envelope.decode(raw)) for cell, raw in cells.items() if cell.kind not in _HIDDEN)
-    return [fact for fact in facts if fact is not None]
+def _copied(plan: Plan, cell: CellKey, mine: Mine) -> bool:
+    """Whether a cell is about the exit of a region that somebody else decides, who alone knows if it was stopped."""
+    if cell.kind not in (CellKind.OUTCOME, CellKind.END) or cell.node in mine:
+        return False
+    node = plan.index.nodes[cell.node]
+    return node.kind == "exit" and bool(node.construct)
+
+
+def _paged(cells: list[tuple[CellKey, bytes]]) -> Page:
+    ends = tuple(msgspec.Raw(raw) for cell, raw in cells if cell.kind == CellKind.END)
+    return Page(tuple(msgspec.Raw(raw) for cell, raw in cells if cell.kind != CellKind.END), ends=ends)
+
+
+def _ready(run: RunRef, known: list[AnyFact], mine: Mine) -> list[Invoke]:
+    """Calls that may have been made, because nothing was missing for them; a stop came too late for them."""
+    facts = [fact for fact in known if not isinstance(fact, Stop | Pause)]
+    return [effect for effect in look(run.plan, gather(run.plan, facts), mine) if isinstance(effect, Invoke)]

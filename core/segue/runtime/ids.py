@@ -48,6 +48,11 @@ def check_run_id(text: str) -> str:
     return run
 
 
+def earliest_run_id(at: float) -> str:
+    """What is not greater than any id that was made at a time (seconds since the epoch) or later."""
+    return f"{max(int(at * 1000), 0):012x}".ljust(32, "0")
+
+
 _CHILD = "5e60e"
 
 

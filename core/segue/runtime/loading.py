@@ -12,9 +12,14 @@ from segue.plan.graph import ENTRY
 from segue.ports.store import CellKey, CellKind, Join
 from segue.runtime.view import View
 from segue.runtime.work import News
+from segue.wire import envelope
+from segue.wire.said import fact_of
 
 if TYPE_CHECKING:
     from segue.runtime.turn import Turn
+
+
+_ENTRY = Key(ENTRY)
 
 
 class Loader:
@@ -47,6 +52,8 @@ class Loader:
         if view.noticed is None:
             if view.run.id in self._host.noticed:
                 view.noticed = True
+            elif view.run.cell(_ENTRY) in self._turn.counted:
+                view.noticed = False  # this turn has just made it a run, and who is not running is not stopped
             else:
                 asked[view.run.noticed] = view
 
@@ -91,7 +98,10 @@ class Loader:
             elif key.kind == CellKind.NOTICED:
                 asked[key].noticed = True
             else:
-                asked[key].learn(raw)
+                event = envelope.decode(raw)
+                fact = fact_of(await self._host.opened(event))
+                if isinstance(fact, Fact):
+                    asked[key].take(fact, event, raw)
         for key, view in asked.items():
             if key.kind == CellKind.NOTICED and view.noticed is None:
                 view.noticed = False

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from segue.errors import SegueError, TransportUnavailable
-from segue.machine.facts import Placed
+from segue.machine.facts import Key, Placed
 from segue.plan.graph import RUN
 from segue.plan.projection import COORDINATOR
 from segue.ports.store import Cell, CellKey, Due
@@ -69,7 +69,7 @@ class Moving:
 
     def go_on(self, turn: Turn, run: RunRef) -> None:
         """Give a move its row, again if need be."""
-        row = Due(run.row(RUN, ""), turn.draft.now.timestamp(), 0, requests.encode_placing(_placing(run)))
+        row = Due(run.row(Key(RUN), 1), turn.draft.now.timestamp(), 0, requests.encode_placing(_placing(run)))
         turn.draft.due[row.key] = row
         self._host.overdue.expect(row.at)
 
@@ -179,7 +179,7 @@ class Moving:
 
     async def _ask(self, name: str, request: requests.Request) -> Reply:
         host = self._host
-        answer = await host.transport.request(host.subjects.requests(name), requests.encode([request]), PATIENCE)
+        answer = await host.transport.request(host.subjects.handovers(name), requests.encode([request]), PATIENCE)
         replies = requests.decode_replies(answer)
         return replies[0] if replies else Refused("no answer")
 
@@ -187,7 +187,7 @@ class Moving:
         """Publish that everybody has it."""
         host = self._host
         event = make_event(run, Placed(run.epoch, run.mode, True), host.source, host.now())
-        outbox = Outbox(host.subjects, host.transport.capabilities.max_bytes)
+        outbox = Outbox(host.subjects, host.transport.capabilities.max_bytes, host.name)
         outbox.event(run.mode, event.flow, event.node, event.kind, envelope.encode(event))
         await host.transport.publish(outbox.messages())
 

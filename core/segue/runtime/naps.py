@@ -14,11 +14,12 @@ import msgspec
 from segue.machine.facts import Await, Effect, Key, Listen, Signal, Sleep
 from segue.machine.scopes import revision as place_revision
 from segue.machine.step import decide, inputs
-from segue.plan.graph import EXIT
 from segue.ports.store import CellKind, Due
+from segue.runtime.overdue import newest_end
+from segue.runtime.placing import truth
 from segue.runtime.view import View
 from segue.runtime.work import News, RunRef
-from segue.wire import envelope
+from segue.wire import envelope, requests
 from segue.wire.envelope import Call
 from segue.wire.said import fact_of
 
@@ -56,16 +57,18 @@ class Naps:
             kept = await self._host.insist(partial(self._host.store.load, list(listening)))
             for cell, raw in kept.items():
                 run, nap = listening[cell]
-                await self._look(self._turn.view(run), nap.key, nap.revision, signal=_signal(raw))
+                await self._look(self._turn.view(run), nap.key, nap.revision, signal=await self._signal(raw))
 
     async def signalled(self, news: News) -> None:
         """A signal has been recorded: who waits for it?"""
         assert isinstance(news.fact, Signal)
-        view = self._turn.view(news.run)
+        view, slot = self._turn.view(news.run), news.fact.slot
         nodes = news.run.plan.index.nodes
-        for mark in (await self._turn.whole.read(view)).marks:
+        for mark, waits_for in (await self._turn.whole.read(view)).marks.items():
             node = nodes.get(mark.node)
-            if mark.kind == CellKind.WAITING and node is not None and node.step == news.fact.name:
+            if mark.kind != CellKind.WAITING or node is None:
+                continue
+            if node.step == news.fact.name and requests.decode_nap(waits_for).slot == slot:
                 await self._look(view, Key(mark.node, mark.tag), mark.revision, signal=news.fact)
 
     async def fired(self, row: Due, run: RunRef, call: Call) -> None:
@@ -77,8 +80,8 @@ class Naps:
             self._draft.after.append(row.key)
 
     async def _over(self, view: View) -> bool:
-        end = view.run.cell(Key(EXIT))
-        return end in await self._host.insist(partial(self._host.store.load, [end]))
+        cells = await self._host.insist(partial(self._host.store.scan, [view.run.id]))
+        return newest_end(truth(cells)) is not None
 
     async def _look(
         self, view: View, key: Key, revision: int, signal: Signal | None = None, due: bool = False
@@ -103,8 +106,7 @@ class Naps:
                 self._turn.later.append(item)
         return effect
 
-
-def _signal(raw: bytes) -> Signal:
-    fact = fact_of(envelope.decode(raw))
-    assert isinstance(fact, Signal)
-    return fact
+    async def _signal(self, raw: bytes) -> Signal:
+        fact = fact_of(await self._host.opened(envelope.decode(raw)))
+        assert isinstance(fact, Signal)
+        return fact

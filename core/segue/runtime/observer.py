@@ -7,6 +7,7 @@ redeliveries and repeats change nothing.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -14,14 +15,16 @@ import anyio
 import msgspec
 
 from segue.errors import InvalidInput, SegueError
-from segue.machine.facts import Pause, Placed, Reset, Stop
+from segue.machine.facts import Pause, Placed, Stop
 from segue.plan.names import RUN
 from segue.ports.journal import Journal, JournalEntry, RunRecord
 from segue.ports.transport import Consumer, Delivery, Group
+from segue.runtime.purge import EVERY, FIRST, purge_journal
 from segue.runtime.serving import Wiring
 from segue.runtime.tasks import task_group
 from segue.wire import envelope
 from segue.wire.envelope import Event
+from segue.wire.rights import check_place
 from segue.wire.said import fact_of
 from segue.wire.subjects import OBSERVER
 
@@ -54,10 +57,22 @@ class Observer:
             self._wiring.transport.consume("events", OBSERVER) as consumer,
         ):
             tasks.start_soon(self._observe, consumer)
+            tasks.start_soon(self._purge)
             try:
                 yield self
             finally:
                 tasks.cancel_scope.cancel()
+
+    async def _purge(self) -> None:
+        """Forget old history now and then, if it is not kept for ever."""
+        keep = self._wiring.retention.journal
+        while keep:
+            await anyio.sleep(FIRST)
+            try:
+                await purge_journal(self._journal, time.time() - keep)
+            except SegueError as error:
+                log.warning("old history is kept for now: %s", error.message)
+            await anyio.sleep(EVERY)
 
     async def _observe(self, consumer: Consumer) -> None:
         while True:
@@ -76,9 +91,10 @@ class Observer:
         for delivery in deliveries:
             try:
                 mode = self._wiring.subjects.mode(delivery.subject)
-                for raw in envelope.split(delivery.body):
-                    event = envelope.decode(raw)
-                    body = bytes(raw)
+                events = [(envelope.decode(raw), bytes(raw)) for raw in envelope.split(delivery.body)]
+                for event, _ in events:
+                    await self._check(event, delivery.subject)
+                for event, body in events:
                     entries.append(JournalEntry(event.id, event.run, event.node, event.kind, event.time, body))
                     plans.add(event.plan)
                     record = _run_record(event, mode)
@@ -99,6 +115,9 @@ class Observer:
         self._plans.update(name for name, _ in fresh)
         self.written += len(entries)
         await consumer.ack(readable)
+
+    async def _check(self, event: Event, subject: str) -> None:
+        check_place(self._wiring.subjects, await self._wiring.catalog.plan(event.plan), event, subject)
 
     async def _fresh(self, plans: set[str]) -> list[tuple[str, bytes]]:
         """Plans that the journal may not have yet: history stays readable without the registry."""
@@ -122,12 +141,12 @@ def _run_record(event: Event, mode: str) -> RunRecord | None:
         ended = envelope.decode_ended(event)
         error = next((f"{cause.node}: {cause.error.message}" for cause in ended.causes if cause.error), "")
         return replace(record, ended=event.time, status=ended.status, error=error, revision=event.revision)
+    if event.kind == "reset":
+        return replace(record, revision=event.revision)
     fact = fact_of(event)
     if isinstance(fact, Stop) and fact.scope == RUN:
         status = "cancelling" if fact.reason == "cancelled" else "compensating"
         return replace(record, status=status, revision=fact.revision)
-    if isinstance(fact, Reset):
-        return replace(record, revision=fact.revision)
     if isinstance(fact, Pause):
         return replace(record, pauses=fact.number)
     if isinstance(fact, Placed):

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from segue.errors import InvalidInput
+from segue.errors import InvalidInput, ObjectLost
 from segue.machine import orders
-from segue.machine.facts import AnyFact, Key, Pause, Placed, Reset, Signal
+from segue.machine.facts import AnyFact, Key, Pause, Placed, Reset, Signal, Stop
 from segue.plan.graph import ENTRY, EXIT
 from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind
-from segue.runtime.ids import check_run_id
+from segue.runtime.ids import check_run_id, is_child
 from segue.runtime.placing import accepted, newest, standing
 from segue.runtime.view import View
-from segue.runtime.whole import Seen
-from segue.runtime.work import Asked
+from segue.runtime.work import Asked, News
 from segue.wire import envelope
 from segue.wire.requests import Cancel, Done, Hold, Install, Move, Order, Refused, Reply, Retry, Send, Yield
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
+    from segue.runtime.repeats import Seen
     from segue.runtime.turn import Turn
 
 LONGEST_SLOT = 256
@@ -46,7 +46,12 @@ class Orders:
     async def _grant(self, turn: Turn, request: Order) -> Reply:
         if isinstance(request, Yield | Install):
             handover = self._host.moving.handover
-            return await (handover.give(turn, request) if isinstance(request, Yield) else handover.take(turn, request))
+            try:
+                if isinstance(request, Yield):
+                    return await handover.give(turn, request)
+                return await handover.take(turn, request)
+            except ObjectLost as error:
+                return Refused(error.message, error.hint, retry=True)
         try:
             view = await self._view(turn, check_run_id(request.run))
         except InvalidInput as error:
@@ -57,7 +62,7 @@ class Orders:
             seen = await turn.whole.read(view)
             if ENTRY not in view.mine:
                 return await self._moved(turn, view, request)
-            found = self._decide(view, seen, request)
+            found = self._decide(turn, view, seen, request)
         except InvalidInput as error:
             return Refused(error.message, error.hint)
         if isinstance(found, str):
@@ -98,9 +103,11 @@ class Orders:
             return Done(False, f"the run is being moved, and will be {run.mode}")
         return Refused(f"run {run.id} is being moved", "try it again when it is there", retry=True)
 
-    def _decide(self, view: View, seen: Seen, request: Order) -> AnyFact | str:
+    def _decide(self, turn: Turn, view: View, seen: Seen, request: Order) -> AnyFact | str:
         state, plan = seen.state, view.run.plan
         if isinstance(request, Cancel):
+            if request.reason == "undone" and is_child(request.run):
+                return self._undo(turn, view, seen)
             return orders.cancel(plan, state)
         if isinstance(request, Retry):
             if request.revision and request.revision < state.revision:
@@ -131,6 +138,22 @@ class Orders:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidInput(f"the value of signal {request.name!r} is broken: {error}") from None
         return Signal(request.name, request.slot, value, request.id)
+
+    def _undo(self, turn: Turn, view: View, seen: Seen) -> AnyFact | str:
+        """Undo a child that completed; its parent asks again until it has heard that this is done."""
+        found = orders.undo(view.run.plan, seen.state)
+        redrive = int(turn.draft.now.timestamp())
+        if found is None:
+            turn.draft.undone[_entry(view.run.id)] = redrive
+            return "nothing of the run is left"
+        known = seen.events.get(view.run.place(found)) if isinstance(found, Stop) else None
+        if known is None:
+            return found
+        again = News(view.run, *known, recorded=True)
+        again.redrive = redrive
+        turn.draft.publish(again)
+        turn.later.append(again)
+        return "the run is being undone"
 
 
 def _entry(run: str) -> CellKey:

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from segue.errors import InvalidInput, SegueError, TransportUnavailable
+from segue.errors import InvalidInput, ObjectLost, SegueError, TransportUnavailable
 from segue.machine.facts import Placed
 from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.plan.projection import COORDINATOR, Mode
 from segue.ports.store import CellKey, CellKind, Due
+from segue.runtime import backoff
 from segue.runtime.placing import placement, standing, truth
-from segue.runtime.reader import withdrawn
 from segue.runtime.work import Job, News, Overdue, RunRef
 from segue.wire import envelope
 from segue.wire.envelope import Call
@@ -61,7 +61,8 @@ CLAIM = 500
 def newest_end(cells: Mapping[CellKey, bytes]) -> bytes | None:
     """The end of a run's newest revision, among its cells; None if that has not ended."""
     revision = max((cell.revision for cell in cells if cell.kind == CellKind.RESET), default=1)
-    return next((raw for cell, raw in cells.items() if cell.node == EXIT and cell.revision == revision), None)
+    ends = [raw for cell, raw in cells.items() if cell.node == EXIT and cell.revision == revision]
+    return next((raw for raw in ends if envelope.decode(raw).kind == "ended"), None)
 
 
 class DueRows:
@@ -106,7 +107,7 @@ class DueRows:
             call = msgspec.structs.replace(call, type=RETRY)
         if job.born:
             call = msgspec.structs.replace(call, time=datetime.fromtimestamp(job.born, UTC))
-        return Due(job.row, at, job.attempt, envelope.encode(call), self._host.replica)
+        return Due(job.row, at, job.attempt, self._host.values.encode(call)[1], self._host.replica)
 
     def expect(self, at: float) -> None:
         """A row will be due at `at`."""
@@ -118,7 +119,7 @@ class DueRows:
         """Give calls that take long a due row, or push it forward; their deliveries need not wait any longer."""
         clock = self._host.clock()
         for job in self._host.running.values():
-            if clock - job.since < PARK_AFTER or clock - job.parked_at < LEASE / 3:
+            if clock - job.started < PARK_AFTER or clock - job.parked_at < LEASE / 3:
                 continue
             job.parked_at = clock
             if job.row in turn.draft.after:
@@ -133,6 +134,8 @@ class DueRows:
         rows = [self.row(job, now) for job in self._host.running.values() if job.due]
         try:
             if rows:
+                if self._host.values.pending:
+                    await self._host.values.flush()
                 await self._host.store.commit(due=rows)
         except SegueError as error:
             log.warning("due rows: %s", error.message)
@@ -141,25 +144,32 @@ class DueRows:
         """Turn claimed rows into jobs, and guards into news of their runs' starts."""
         news = await self._guards(turn, [row for row in rows if row.key.node == EXIT])
         jobs: list[Job] = []
-        given_up: list[Job] = []
+        again: list[Job] = []
         for row, call, run in await self._calls(rows):
             node = run.plan.index.nodes[call.node]
-            if node.kind not in ("step", "flow"):
-                await turn.naps.fired(row, run, call)
-                continue
             decided = node.id in self._host.role.mine(run.plan, run.mode)
-            if node.kind == "flow" and not (decided and run.owns(row.key)):
-                turn.draft.after.append(row.key)  # it was moved, and has another row
-                continue
             try:
+                if node.kind not in ("step", "flow"):
+                    await turn.naps.fired(row, run, call)
+                    continue
+                if node.kind == "flow" and not (decided and run.owns(row.key)):
+                    turn.draft.after.append(row.key)  # it was moved, and has another row
+                    continue
                 job = self._host.reader.job(call, run)
+            except (ObjectLost, TransportUnavailable) as error:
+                log.warning("due row of run %s: %s; it comes again", row.key.run, error.message)
+                continue
             except InvalidInput as error:
                 log.error("due row of run %s, node %s: %s", row.key.run, row.key.node, error)
                 continue
             job.attempt, job.due, job.born = row.attempt + 1, True, call.time.timestamp()
             if job.cell in self._host.running:
                 continue
-            (given_up if call.type == RETRY and await self._withdrawn(job) else jobs).append(job)
+            jobs.append(job)
+            if call.type == RETRY and not job.undo:
+                again.append(job)
+        given_up = await backoff.begin(self._host, again)
+        jobs = [job for job in jobs if job not in given_up]
         for job in given_up:
             turn.effects.give_up(job)
             turn.draft.after.append(job.row)
@@ -180,19 +190,15 @@ class DueRows:
             if row.key.node in (EXIT, RUN):
                 continue
             try:
-                call = envelope.decode_call(row.body)
+                call = await self._host.opened(envelope.decode_call(row.body))
                 run = await self._host.reader.run_of(call, call.mode)
                 found.append((row, call, run))
-            except TransportUnavailable as error:
+            except (ObjectLost, TransportUnavailable) as error:
                 log.warning("due row of run %s: %s; it comes again", row.key.run, error.message)
             except (InvalidInput, LookupError) as error:
                 log.error("due row of run %s, node %s: %s", row.key.run, row.key.node, error)
         placed = await self._host.placing.runs([run for _, _, run in found])
         return [(row, call, placed.get(run.id, run)) for row, call, run in found]
-
-    async def _withdrawn(self, job: Job) -> bool:
-        cell = withdrawn(job)
-        return not job.undo and cell in await self._host.insist(partial(self._host.store.load, [cell]))
 
     def _starts(self, turn: Turn, jobs: list[Job]) -> None:
         """Runs of other flows are asked for less and less often."""
@@ -214,7 +220,8 @@ class DueRows:
             ended = found.get(entry._replace(node=EXIT))
             now: Placed | None = None
             cells: Mapping[CellKey, bytes] = {}
-            if CellKey(row.key.run, RUN, "", 0, CellKind.NOTICED) in found:
+            noticed = CellKey(row.key.run, RUN, "", 0, CellKind.NOTICED) in found
+            if noticed:
                 cells = truth(await self._host.insist(partial(self._host.store.scan, [row.key.run])))
                 ended, now = newest_end(cells), placement(cells)
             raw = ended or found.get(entry)
@@ -239,12 +246,15 @@ class DueRows:
             if not run.owns(row.key):
                 turn.draft.after.append(row.key)
                 continue
-            item = turn.news(run, event, raw)
+            item = await turn.news(run, event, raw)
             if item is not None:
                 item.recorded, item.redrive = True, attempt
                 turn.draft.publish(item)
             if ended is not None or item is None:
                 turn.draft.after.append(row.key)  # recorded, but perhaps not published before a crash
+                if item is not None and noticed:
+                    turn.whole.wake(turn.view(run))
+                    news.append(item)
                 continue
             log.info("run %s of %s is overdue: repeating its start (%d)", run.id, event.flow, attempt)
             news.append(item)

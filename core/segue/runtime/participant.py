@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from segue.errors import SegueError
+from segue.errors import ObjectLost, SegueError
 from segue.hooks import plugins
 from segue.machine.facts import Fact, Key
 from segue.plan.graph import ENTRY
@@ -35,11 +35,14 @@ from segue.runtime.moving import Moving
 from segue.runtime.orders import Orders
 from segue.runtime.overdue import DueRows
 from segue.runtime.placing import Overtaken, Placing
+from segue.runtime.purge import Purger
 from segue.runtime.reader import Reader
 from segue.runtime.reception import Reception
 from segue.runtime.roles import Role
+from segue.runtime.sizes import Sizes
 from segue.runtime.tasks import task_group
 from segue.runtime.turn import Turn
+from segue.runtime.values import ENVELOPE_ROOM, M, Values
 from segue.runtime.work import Arrived, Asked, Input, Job, Mark, Returned, RunRef, Starting, Tick, Ticket
 from segue.wire import envelope
 from segue.wire.envelope import Event
@@ -64,9 +67,6 @@ SEEN, FACTS = 50_000, 4_000
 POISONOUS = 5
 """Deliveries after which a message whose turn always fails goes to the dead letters."""
 
-ENVELOPE_ROOM = 4_096
-"""Bytes of a message that are kept for the envelope."""
-
 
 class Participant:
     """Holds machines: the coordinator or a service.
@@ -79,6 +79,7 @@ class Participant:
         catalog: What is deployed; must be following.
         subjects: The namespace's subjects.
         tracing: Where spans go.
+        values: Where large values go; by default they may not be larger than a message.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Participant:
         catalog: Catalog,
         subjects: Subjects,
         tracing: Tracing | None = None,
+        values: Values | None = None,
     ) -> None:
         self.name = name
         self.role = role
@@ -101,13 +103,14 @@ class Participant:
         self.replica = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self.source = f"/{subjects.namespace}/{name}"
         self.commands_prefix = f"{subjects.namespace}.do."
-        self.max_event = transport.capabilities.max_bytes - ENVELOPE_ROOM
+        self.values = values or Values(None, transport.capabilities.max_bytes - ENVELOPE_ROOM)
+        self.sizes = Sizes(self.values.limits)
         self.running: dict[CellKey, Job] = {}
         self.done: list[DueKey] = []
         self.seen: Lately[Mark, None] = Lately(SEEN)
         self.facts: Lately[CellKey, tuple[Fact, Event, bytes]] = Lately(FACTS)
         self.counts = Counts()
-        self.noticed: Lately[str, None] = Lately(FACTS)
+        self.noticed: Lately[str, bool] = Lately(FACTS)
         self.moved: Lately[str, None] = Lately(FACTS)
         self.placing = Placing(self)
         self.moving = Moving(self)
@@ -116,6 +119,7 @@ class Participant:
         self.families = Families(self)
         self.reception = Reception(self)
         self.overdue = DueRows(self)
+        self.purger = Purger(self)
         self._inbox: list[Input] = []
         self._tasks: TaskGroup | None = None
         self.stopping = False
@@ -128,15 +132,21 @@ class Participant:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[TaskGroup]:
         """Take part. On leaving, running calls get a grace period; what is left is handed back to other replicas."""
-        requests = self.subjects.requests(self.name)
+        subjects, name, reception = self.subjects, self.name, self.reception
         async with task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._turns)
-            async with self.transport.respond(requests, self.reception.handle), task_group() as intake:
+            async with (
+                self.transport.respond(subjects.requests(name), reception.handle),
+                self.transport.respond(subjects.questions(name), reception.question),
+                self.transport.respond(subjects.handovers(name), reception.handover),
+                task_group() as intake,
+            ):
                 for channel in self.role.channels:
                     intake.start_soon(self._receive, channel)
                 intake.start_soon(self.overdue.watch)
                 intake.start_soon(self._tick)
+                intake.start_soon(self.purger.watch)
                 try:
                     yield tasks
                 finally:
@@ -185,11 +195,24 @@ class Participant:
             try:
                 return await operation()
             except SegueError as error:
-                if not error.retryable:
-                    raise
+                if not error.retryable or isinstance(error, ObjectLost):
+                    raise  # what is lost concerns one run, and the others must not wait for it
                 log.warning("%s: %s; trying again in %.1f s", self.name, error.message, pause)
             await self.pause(pause)
             pause = min(pause * 2, 5.0)
+
+    async def opened(self, message: M) -> M:
+        """A message with its data, which may have to come from the object store.
+
+        Raises:
+            ObjectLost: It is not there.
+        """
+        return await self.insist(partial(self.values.open, message)) if message.dataref else message
+
+    async def flush(self) -> None:
+        """Store large values, before anything refers to them."""
+        if self.values.pending:
+            await self.insist(self.values.flush)
 
     async def report(self, ended: list[tuple[RunRef, Event]]) -> None:
         """Runs have ended here: their root spans, and the hook."""
@@ -262,9 +285,10 @@ class Participant:
             await Turn(self).run([item])
         except Exception as error:
             log.warning("%s: handed back after %s: %s", self.name, type(error).__name__, error)
-            await self._hand_back(item, f"{type(error).__name__}: {error}")
+            await self._hand_back(item, f"{type(error).__name__}: {error}", isinstance(error, ObjectLost))
 
-    async def _hand_back(self, item: Input, reason: str) -> None:
+    async def _hand_back(self, item: Input, reason: str, lost: bool) -> None:
+        """Let others try; `lost`: a value is not there, and may come back."""
         tickets: tuple[Ticket, ...] = ()
         if isinstance(item, Asked):
             item.replies[item.place] = Refused("the request failed; see the log of the home", retry=True)
@@ -278,7 +302,7 @@ class Participant:
             tickets = item.job.tickets
         for ticket in tickets:
             try:
-                if isinstance(item, Arrived) and ticket.delivery.deliveries >= POISONOUS:
+                if isinstance(item, Arrived) and ticket.delivery.deliveries >= POISONOUS and not lost:
                     await ticket.consumer.discard([ticket.delivery], reason)
                 else:
                     await ticket.consumer.retry([ticket.delivery], 1.0)

@@ -6,7 +6,7 @@ newest one here comes from a move that has not got here yet: it is kept, and not
 
 A participant that was overtaken by a move in the middle of a turn has recorded facts that nobody asked for, but it must
 neither say them nor call anything: what is handed over was read after the move was recorded, so whoever records first
-and then finds no move knows that all he did is handed over. That is the fence.
+and then finds no move knows that all he did is handed over. That is the fence (`rivals.overtaken`).
 """
 
 from __future__ import annotations
@@ -64,10 +64,14 @@ def truth(cells: Mapping[CellKey, bytes]) -> Mapping[CellKey, bytes]:
         return cells
     found = {cell: raw for cell, raw in cells.items() if cell.kind != CellKind.CORRECTED}
     for cell in better:
-        fact = fact_of(envelope.decode(cells[cell]))
-        kind = CellKind.STOP if isinstance(fact, Stop) else CellKind.SIGNAL
-        found[cell._replace(kind=CellKind.OUTCOME if isinstance(fact, Fact) else kind)] = cells[cell]
+        node, _, kind = cell.node.rpartition(":")
+        found[cell._replace(node=node, kind=CellKind(int(kind)))] = cells[cell]
     return found
+
+
+def corrected(cell: CellKey) -> CellKey:
+    """Where it is recorded what counts instead of a cell."""
+    return cell._replace(node=f"{cell.node}:{cell.kind:d}", kind=CellKind.CORRECTED)
 
 
 def moved(run: str, epoch: int, who: str = "") -> CellKey:
@@ -130,7 +134,7 @@ class Placing:
     def note(self, run: str) -> None:
         """Remember that a run was moved, so that it is looked at as a whole whatever its mode was."""
         self._host.moved.add([(run, None)])
-        self._host.noticed.add([(run, None)])
+        self._host.noticed.add([(run, True)])
 
     async def runs(self, runs: Iterable[RunRef]) -> dict[str, RunRef]:
         """Those of the runs that were moved, with their placement as of now."""
@@ -147,9 +151,16 @@ class Placing:
         return found
 
     def forward(self, turn: Turn, view: View, items: list[News]) -> None:
-        """Say what was said, or heard, under a former placement to those who listen now."""
+        """Say what was said, or heard, under a former placement to those who listen now.
+
+        That is what services and subflows came to, where it was decided before what follows; all else was handed over.
+        """
+        nodes = view.run.plan.index.nodes
+        mine = view.mine | self._host.role.mine(view.run.plan, other(view.run.mode))
         for item in items:
-            if isinstance(item.fact, Placed) or item.run.mode == view.run.mode:
+            if item.run.mode == view.run.mode or not isinstance(item.fact, Fact | Undone):
+                continue
+            if item.fact.key.node not in mine or nodes[item.fact.key.node].kind not in ("step", "flow"):
                 continue
             if mark(item.cell, item.redrive) in self._host.seen:
                 continue
@@ -160,21 +171,11 @@ class Placing:
 
     def speaks(self, view: View, fact: AnyFact) -> bool:
         """Whether a fact that somebody else decided before a move is said again by who decides its node now."""
+        if isinstance(fact, Undone) and not self._host.role.executes:
+            return False  # only services listen for it
         if isinstance(fact, Fact | Token | Undone):
             return fact.key.node in view.mine
+        regions = view.run.plan.index.regions
+        if isinstance(fact, Stop) and fact.scope in regions:
+            return regions[fact.scope].construct in view.mine
         return ENTRY in view.mine
-
-    async def fence(self, turn: Turn) -> None:
-        """See that no run was moved away meanwhile, before what was decided in a turn is said or done.
-
-        Raises:
-            Overtaken: One was.
-        """
-        acted = dict(turn.acted)
-        for job in turn.draft.jobs.values():
-            if self._host.role.mine(job.run.plan, job.run.mode):
-                acted.setdefault(job.run.id, job.run.epoch)
-        cells = [CellKey(run, RUN, "", epoch + 1, CellKind.PLACED) for run, epoch in acted.items()]
-        if cells and (found := await self._host.insist(partial(self._host.store.load, cells))):
-            names = ", ".join(sorted(cell.run for cell in found))
-            raise Overtaken(f"{self._host.name}: run {names} was moved meanwhile")

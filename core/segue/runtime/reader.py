@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from segue.errors import InvalidInput, TransportUnavailable
+from segue.errors import InvalidInput, ObjectLost, TransportUnavailable
 from segue.machine.facts import Fact, Key
 from segue.plan.graph import Node
 from segue.plan.projection import Mode
-from segue.ports.store import CellKey, CellKind
 from segue.ports.tracing import Place
+from segue.runtime import backoff
+from segue.runtime.backoff import withdrawn
 from segue.runtime.work import Arrived, Job, News, RunRef, Ticket
 from segue.wire import envelope
 from segue.wire.envelope import Call
+from segue.wire.rights import check_place
 from segue.wire.said import fact_of
 
 if TYPE_CHECKING:
@@ -27,11 +29,6 @@ log = logging.getLogger("segue.reader")
 
 SETTLED = 3.0
 """Seconds after which a call that is under way at some replica has a due row; what has none by then is called again."""
-
-
-def withdrawn(job: Job) -> CellKey:
-    """Where it is recorded that a call is not needed any more."""
-    return job.run.mark(f"{job.key.node}:withdrawn", job.key.tag, job.revision, CellKind.SENT)
 
 
 class Reader:
@@ -74,11 +71,11 @@ class Reader:
         for raw in parts:
             try:
                 if commands:
-                    call = envelope.decode_call(raw)
+                    call = await self._host.opened(envelope.decode_call(raw))
                     jobs.append(self.job(call, await self.run_of(call, call.mode), (ticket,)))
                 elif (item := await self._event(turn, bytes(raw), ticket)) is not None:
                     news.append(item)
-            except (InvalidInput, LookupError, TransportUnavailable) as error:
+            except (InvalidInput, LookupError, ObjectLost, TransportUnavailable) as error:
                 trouble = error
         return trouble
 
@@ -93,24 +90,27 @@ class Reader:
         """Make calls, except those whose result is recorded: it is published again."""
         cells = [cell for job in jobs for cell in (job.cell, job.parking)]
         found = await self._host.insist(partial(self._host.store.load, cells))
-        news = []
+        news, waiting = [], []
         for job in jobs:
             raw = found.get(job.cell)
             if raw is None:
                 parked = job.parking in found and not job.due
                 if job.withdrawn:
                     self._withdraw(turn, job, parked)
+                    waiting += [job] if parked and job.cell not in self._host.running else []
                 elif job.perhaps and not parked and job.cell not in self._host.running:
                     job.perhaps, job.attempt = False, 0
-                    turn.draft.due[job.row] = self._host.overdue.row(job, turn.draft.now.timestamp() + SETTLED)
+                    again = turn.draft.now.timestamp() + SETTLED
+                    turn.draft.due[job.row] = self._host.overdue.row(job, again, again=True)
                 elif not parked:
                     turn.draft.job(job)
                 continue
-            item = turn.news(job.run, envelope.decode(raw), raw, job.tickets)
+            item = await turn.news(job.run, envelope.decode(raw), raw, job.tickets)
             if item is not None:
                 item.recorded, item.redrive = True, job.redrive
                 turn.draft.publish(item)
                 news.append(item)
+        await backoff.relieve(turn, waiting)
         return news
 
     def job(self, call: Call, run: RunRef, tickets: tuple[Ticket, ...] = ()) -> Job:
@@ -128,7 +128,7 @@ class Reader:
             raise InvalidInput(f"call {call.id} has broken arguments: {error}") from None
         inputs = tuple(Place(*place) for place in call.inputs)
         job = Job(run, Key(call.node, call.tag), call.revision, args, inputs, tickets)
-        job.redrive = call.redrive
+        job.redrive, job.since = call.redrive, call.since
         job.undo, job.withdrawn, job.perhaps = call.undo, call.withdraw, call.perhaps
         return job
 
@@ -152,8 +152,10 @@ class Reader:
         event = envelope.decode(raw)
         if event.source == self._host.source:
             return None  # decided here, and recorded before it was published
-        run = await self.run_of(event, self._host.subjects.mode(ticket.delivery.subject))
-        fact = fact_of(event)
+        subject = ticket.delivery.subject
+        run = await self.run_of(event, self._host.subjects.mode(subject))
+        check_place(self._host.subjects, run.plan, event, subject)
+        fact = fact_of(await self._host.opened(event))
         if fact is None or (isinstance(fact, Fact) and fact.key.node not in run.plan.index.nodes):
             return None
         news = News(run, fact, event, raw, (ticket,))

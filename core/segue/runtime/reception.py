@@ -27,9 +27,13 @@ from segue.wire.requests import (
     Ask,
     Find,
     Found,
+    Install,
+    Purge,
     Refused,
     Reply,
+    Send,
     Start,
+    Yield,
 )
 
 if TYPE_CHECKING:
@@ -49,8 +53,26 @@ class Reception:
     def __init__(self, host: Participant) -> None:
         self._host = host
 
-    async def handle(self, body: bytes) -> bytes:
-        """Answer a list of requests; never raises for what a caller sent."""
+    async def question(self, body: bytes) -> bytes:
+        """Answer a list of requests that change nothing; never raises for what a caller sent."""
+        try:
+            asked = requests.decode_requests(body)
+        except InvalidInput as error:
+            return requests.encode([Refused(error.message, error.hint)])
+        refused = Refused("only questions are answered here", "send it where requests are taken")
+        return requests.encode([await self.answer(one) if isinstance(one, Find | Ask) else refused for one in asked])
+
+    async def handover(self, body: bytes) -> bytes:
+        """Answer a list of requests of those who move a run; never raises for what a caller sent."""
+        return await self.handle(body, True)
+
+    async def handle(self, body: bytes, moving: bool = False) -> bytes:
+        """Answer a list of requests; never raises for what a caller sent.
+
+        Args:
+            body: The requests.
+            moving: They came from those who move runs, and nobody else may hand runs over.
+        """
         try:
             asked = requests.decode_requests(body)
         except InvalidInput as error:
@@ -61,12 +83,21 @@ class Reception:
         starts: list[Starting] = []
         orders: list[Asked] = []
         for place, request in enumerate(asked):
+            if isinstance(request, Yield | Install) is not moving:
+                replies[place] = Refused("a request of this kind is not answered here")
+                continue
+            if isinstance(request, Start | Send) and request.dataref:
+                try:
+                    request = await self._host.insist(partial(self._host.values.disclose, request))
+                except SegueError as error:
+                    replies[place] = Refused(error.message, error.hint, error.retryable)
+                    continue
             if isinstance(request, Start):
                 starts.append(Starting(request, replies, place, self._host.event()))
-            elif not isinstance(request, Find | Ask):
-                orders.append(Asked(request, replies, place, self._host.event()))
+            elif isinstance(request, Find | Ask | Purge):
+                replies[place] = await self.answer(request)
             else:
-                replies[place] = await self._answer(request)
+                orders.append(Asked(request, replies, place, self._host.event()))
         # Here and not in a turn, because it may have to wait for another participant.
         starts = await self._welcome(starts)
         self._host.put(*starts, *orders)
@@ -74,9 +105,12 @@ class Reception:
             await waiting.wait()
         return requests.encode([reply or Refused("the request was dropped", retry=True) for reply in replies])
 
-    async def _answer(self, request: Find | Ask) -> Reply:
+    async def answer(self, request: Find | Ask | Purge) -> Reply:
+        """Answer what no turn is needed for."""
         store = self._host.store
         try:
+            if isinstance(request, Purge):
+                return await self._host.purger.sweep(request)
             if isinstance(request, Find):
                 key = check_key(request.key)
                 run = (await store.find(request.flow, [key])).get(key, "")
@@ -183,7 +217,7 @@ class Reception:
             fact = Fact(Key(ENTRY), Outcome("completed", msgspec.json.decode(start.input)))
             parent = envelope.encode_parent(start.parent) if start.parent is not None else ""
             event = make_event(run, fact, host.source, turn.draft.now, traceparent=start.traceparent, parent=parent)
-            proposed[run.id] = News(run, fact, event, envelope.encode(event))
+            proposed[run.id] = News(run, fact, *host.values.encode(event))
             guard = run.guard()
             turn.draft.due[guard] = Due(guard, turn.draft.now.timestamp() + GUARD_FIRST, 0, b"")
 
@@ -198,7 +232,7 @@ class Reception:
             if end is not None:
                 # Another body than before, or the broker drops it as a repeat of what was lost.
                 again = msgspec.structs.replace(envelope.decode(end), redrive=int(turn.draft.now.timestamp()))
-                self._host.families.tell(turn, envelope.decode(there[entry]), again)
+                await self._host.families.tell(turn, envelope.decode(there[entry]), again)
 
     async def _elsewhere(self, record: FlowRecord, mode: Mode, elsewhere: str, group: list[Starting]) -> list[Starting]:
         """After a change of mode, a key may belong to a run at the other placement; one key is one run."""
@@ -210,7 +244,7 @@ class Reception:
         if not absent:
             return group
         asked: list[requests.Request] = [Find(record.flow, item.start.key) for item in absent]
-        subject = self._host.subjects.requests(elsewhere)
+        subject = self._host.subjects.questions(elsewhere)
         try:
             answer = await self._host.transport.request(subject, requests.encode(asked), 5.0)
             replies = requests.decode_replies(answer)

@@ -86,19 +86,22 @@ class CoordinatorRole:
         return found
 
     def refuses(self, turn: Turn, job: Job) -> Outcome | None:
-        """A command must fit into a message."""
-        size = len(msgspec.json.encode(job.args)) + INPUT_ROOM * len(job.inputs)
-        if size <= turn.host.max_event:
+        """A command must fit into a message, or its arguments into the object store."""
+        values = turn.host.values
+        size = len(msgspec.json.encode(job.args))
+        travels = min(size, values.limits.inline) if values.largest > values.max_event else size
+        if size <= values.largest and travels + INPUT_ROOM * len(job.inputs) <= values.max_event:
             return None
-        error = Failure("PayloadTooLarge", f"the arguments of {job.key.node} have {size:,} bytes")
+        error = Failure("PayloadTooLarge", values.too_large(f"the arguments of {job.key.node}", size).message)
         return Outcome("failed", causes=(Cause(job.key.node, job.key.tag, error),))
 
     def launch(self, turn: Turn, jobs: list[Job]) -> None:
         """Send commands; the deliveries behind them need not wait for the results."""
+        values = turn.host.values
         for job in families(turn, jobs):
             node = job.run.plan.index.nodes[job.key.node]
             call = job.call(turn.host.source, turn.draft.now)
-            turn.draft.outbox.call(node.owner, node.step, envelope.encode(call))
+            turn.draft.outbox.call(node.owner, node.step, values.encode(call)[1])
             for ticket in job.tickets:
                 ticket.holds -= 1
 
@@ -111,11 +114,11 @@ class CoordinatorRole:
 
 
 def families(turn: Turn, jobs: list[Job]) -> list[Job]:
-    """Start the runs of other flows among these jobs; the rest."""
+    """Start, or undo, the runs of other flows among these jobs; the rest."""
     rest = []
     for job in jobs:
         if job.run.plan.index.nodes[job.key.node].kind == "flow":
-            turn.host.spawn(turn.host.families.start, job)
+            turn.host.spawn(turn.host.families.undo if job.undo else turn.host.families.start, job)
         else:
             rest.append(job)
     return rest
@@ -162,7 +165,7 @@ class ServiceRole:
         jobs = families(turn, jobs)
         now = turn.host.clock()
         for job in jobs:
-            job.since = now
+            job.started = now
             turn.host.running[job.cell] = job
         if jobs:
             self.executor.start(self.tasks, jobs)

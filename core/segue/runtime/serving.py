@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from segue.config import RetentionConfig
 from segue.errors import DeclarationError
 from segue.model.service import Service
 from segue.plan.projection import COORDINATOR
@@ -15,7 +16,8 @@ from segue.ports.transport import Group, Transport
 from segue.runtime.catalog import Catalog
 from segue.runtime.executor import Executor
 from segue.runtime.participant import Participant
-from segue.runtime.roles import CoordinatorRole, ServiceRole
+from segue.runtime.roles import CoordinatorRole, Role, ServiceRole
+from segue.runtime.values import Values
 from segue.wire.records import ServiceRecord
 from segue.wire.subjects import Subjects
 
@@ -29,7 +31,9 @@ class Wiring(NamedTuple):
     transport: Transport
     catalog: Catalog
     subjects: Subjects
+    values: Values
     tracing: Tracing = NoTracing()
+    retention: RetentionConfig = RetentionConfig()
 
 
 @asynccontextmanager
@@ -41,7 +45,7 @@ async def coordinator(wiring: Wiring, store: StateStore) -> AsyncIterator[Partic
         store: The coordinator's part of a store.
     """
     role = CoordinatorRole()
-    host = Participant(COORDINATOR, role, wiring.transport, store, wiring.catalog, wiring.subjects, wiring.tracing)
+    host = _participant(COORDINATOR, role, wiring, store)
     await wiring.transport.declare(Group("events", COORDINATOR, wiring.subjects.events_of(COORDINATOR)))
     async with host.serving():
         yield host
@@ -70,9 +74,16 @@ async def service(
                 f"attach it with `@{service.name}.implements(...)` in the app that is served",
             )
     role = ServiceRole(service.name)
-    host = Participant(service.name, role, wiring.transport, store, wiring.catalog, wiring.subjects, wiring.tracing)
+    host = _participant(service.name, role, wiring, store)
     role.executor = Executor(host, steps, concurrency)
     await wiring.catalog.offer(ServiceRecord(service.name, service.contracts()))
     async with host.serving() as tasks:
         role.tasks = tasks
         yield host
+
+
+def _participant(name: str, role: Role, wiring: Wiring, store: StateStore) -> Participant:
+    transport, catalog, subjects, values, tracing, retention = wiring
+    host = Participant(name, role, transport, store, catalog, subjects, tracing, values)
+    host.purger.keep = retention.state
+    return host

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import msgspec
 
@@ -17,7 +18,7 @@ from segue.plan.names import opening
 from segue.ports.journal import JournalEntry
 from segue.runtime.ids import child_run_id
 from segue.wire import envelope
-from segue.wire.envelope import ATTEMPT_FAILED, Event, Retrying
+from segue.wire.envelope import ATTEMPT_FAILED, OUTCOMES, Event, Retrying
 from segue.wire.said import fact_of
 
 GATES = frozenset({"entry", "exit", "open", "settle", "timer"})
@@ -99,12 +100,15 @@ class Tale:
         self.plan = plan
         self.told: dict[tuple[Key, int], Told] = {}
         self.run = ""
+        self.unread = 0
         facts: list[AnyFact] = []
         begun: list[tuple[Key, int]] = []
         for entry in entries:
             event = envelope.decode(entry.body)
             self.run = event.run
-            fact = fact_of(event)
+            unread = bool(event.dataref)
+            self.unread += unread
+            fact = None if unread else fact_of(event)
             if fact is not None:
                 facts.append(fact)
             elif event.kind == ATTEMPT_FAILED:
@@ -133,7 +137,7 @@ class Tale:
     def _hear(self, event: Event, fact: AnyFact | None) -> None:
         key = fact.key if isinstance(fact, Fact) else Key(event.node, event.tag)
         told = self.told.setdefault((key, event.revision), Told())
-        if isinstance(fact, Fact):
+        if isinstance(fact, Fact) or event.kind in OUTCOMES:
             told.last = event
         elif event.kind == ATTEMPT_FAILED:
             undo = msgspec.json.decode(event.data, type=Retrying).undo
@@ -202,6 +206,9 @@ class Tale:
         """With what events say of its attempts."""
         told = self.told.get((Key(status.node, status.tag), status.revision), Told())
         last, failed = told.last, told.failed
+        if last is not None and last.dataref:
+            # Its value could not be read; that it has an outcome is known all the same.
+            view = msgspec.structs.replace(view, state=cast("NodeState", last.kind), waits_for=())
         undoing = status.state in ("compensating", "undo_failed")
         if undoing:
             last, failed = None, told.undo_failed

@@ -26,16 +26,20 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from segue.errors import OutcomeConflict, SegueError
-from segue.machine.facts import Await, Fact, Key, Signal
+from segue.errors import InvalidInput, OutcomeConflict
+from segue.machine.facts import Await, Choose, Fact, Key, Signal
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, size, slots
-from segue.plan.graph import ENTRY, EXIT
+from segue.plan.graph import ENTRY
 from segue.plan.names import opening
-from segue.ports.store import Cell, CellKey, Join
+from segue.ports.store import CellKey, Join
+from segue.runtime import backoff
 from segue.runtime.draft import Draft
 from segue.runtime.effects import Effects
 from segue.runtime.loading import Loader
 from segue.runtime.naps import Naps
+from segue.runtime.overdue import LEASE
+from segue.runtime.rivals import Rivals, recount
+from segue.runtime.sizes import feeds
 from segue.runtime.view import View
 from segue.runtime.whole import Whole
 from segue.runtime.work import (
@@ -87,36 +91,45 @@ class Turn:
         self.effects = Effects(self)
         self.naps = Naps(self)
         self.whole = Whole(self)
+        self.rivals = Rivals(self)
 
     # The phases.
 
     async def run(self, batch: Sequence[Input]) -> None:
         """Take a batch of inputs through all phases; when this returns, its effects are recorded and published."""
+        try:
+            await self._phases(batch)
+        finally:
+            # Its parts point back at it, so all that it holds would wait for the garbage collector.
+            vars(self).clear()
+
+    async def _phases(self, batch: Sequence[Input]) -> None:
         host = self.host
         self.draft.done, host.done = host.done, []
         starts = [item for item in batch if isinstance(item, Starting)]
         finished = [item for item in batch if isinstance(item, Returned)]
         asked = [item for item in batch if isinstance(item, Asked)]
         proposed = await host.reception.accept(self, starts) if starts else []
-        proposed += self._results(finished)
+        proposed += await self._results(finished)
         news = await self._record(proposed)
         await host.placing.runs([item.job.run for item in finished if item.job.due])
         news += await host.reader.read(self, [item for item in batch if isinstance(item, Arrived)])
         news += await host.overdue.read(self, [item.due for item in batch if isinstance(item, Overdue)])
+        await backoff.failing(self, [item.job for item in finished if item.retry_at and not item.job.undo])
         host.overdue.park(self)
         if asked:
             await host.orders.read(self, asked)
         await self._go_on(news)
-        await host.placing.fence(self)
-        host.role.launch(self, list(self.draft.jobs.values()))
-        if self.draft.ended:
-            await host.families.ended(self)
+        host.role.launch(self, self.rivals.jobs())
+        if self.draft.ended or self.draft.undone:
+            await host.families.over(self)
         messages = self.draft.outbox.messages()
+        await host.flush()
         if messages:
             await host.insist(partial(host.transport.publish, messages))
         self._published(finished, starts, asked)
         await self.draft.settle()
-        await host.report([(run, event) for run, event, _ in self.draft.ended])
+        await host.report([(end.run, end.event) for end in self.draft.ended])
 
     async def _go_on(self, news: list[News]) -> None:
         """Derive what follows, until nothing new is chosen or decided."""
@@ -132,18 +145,29 @@ class Turn:
             await self.commit()
             await self.naps.begin()
             news = []
-            if not (self.choices or self.later or self.draft.cells or self.draft.due or self.draft.naps):
+            draft = self.draft
+            if self.choices or self.later or self.whole.pending or draft.cells or draft.due or draft.naps:
+                continue
+            if not (await self.rivals.overtaken() or self._flows()):
                 return
 
-    def _results(self, finished: Iterable[Returned]) -> list[News]:
+    def _flows(self) -> bool:
+        """Runs of other flows are started now, and asked for later; False if there are none."""
+        jobs = [
+            job for job in self.rivals.jobs() if not job.due and job.run.plan.index.nodes[job.key.node].kind == "flow"
+        ]
+        for job in jobs:
+            self.draft.park(job, self.draft.now.timestamp() + LEASE)
+        return bool(jobs)
+
+    async def _results(self, finished: Iterable[Returned]) -> list[News]:
         """What finished calls propose to record; a failed attempt that another one follows gets a due row instead."""
         found = []
         for item in finished:
             job = item.job
             self.host.running.pop(job.cell, None)
-            event = result_event(item, self.host.source, self.draft.now)
+            event, raw = self.host.values.encode(result_event(item, self.host.source, self.draft.now))
             if item.retry_at or item.kind == "compensation.failed":
-                raw = envelope.encode(event)
                 self.draft.outbox.event(job.run.mode, event.flow, event.node, event.kind, raw)
                 if item.kind != ATTEMPT_FAILED:
                     job.attempt = 0
@@ -151,7 +175,7 @@ class Turn:
                 continue
             if job.due:
                 self.draft.after.append(job.row)
-            result = self.news(job.run, event, envelope.encode(event), job.tickets)
+            result = await self.news(job.run, event, raw, job.tickets)
             if result is not None:
                 found.append(result)
         return found
@@ -179,9 +203,8 @@ class Turn:
             found = news if raw is None else await self._winner(news, raw)
             if found is not None:
                 found.tickets, found.recorded = news.tickets, True
-                self.draft.publish(found)
-                if isinstance(found.fact, Fact):
-                    self.draft.forget(found.run, found.fact)
+                if self.effects.shown(self.view(found.run), found.fact):
+                    self.draft.publish(found)
                 recorded.append(found)
         return recorded
 
@@ -195,7 +218,7 @@ class Turn:
                 return None
             run = run._replace(plan=plan)
             self.views.pop(run.id, None)
-        return self.news(run, event, raw)
+        return await self.news(run, event, raw)
 
     async def _derive(self, news: list[News]) -> None:
         """Hear facts and what follows from them, one edge a round, until nothing new is decided."""
@@ -220,10 +243,16 @@ class Turn:
             news = []
             for run, items in fresh.items():
                 view = self.views[run]
-                plain = [item for item in items if isinstance(item.fact, Fact)] if not view.whole else []
+                # What comes with the first notice is not forgotten: after a reset, it may have been said for that.
+                if view.whole or any(is_notice(item.fact) and view.concerned(item.fact) for item in items):
+                    self.whole.take(view, items)
+                    continue
+                plain = [item for item in items if isinstance(item.fact, Fact) and item.fact.revision == 1]
                 if plain:
                     news += self._hear(view, plain)
-                self.whole.take(view, [item for item in items if item not in plain])
+                if len(plain) < len(items):
+                    self.whole.early(view, items)
+                    self.whole.take(view, [item for item in items if not isinstance(item.fact, Fact)])
 
     def _leads_nowhere(self, item: News) -> bool:
         """Whether nothing here follows from a recorded outcome, not even that something before it may be undone."""
@@ -242,10 +271,12 @@ class Turn:
             return []
         for fact in facts:
             view.outcomes.setdefault(fact.key, fact.outcome)
+        # Stops may be chosen, and whoever looks at the whole run then knows what is recorded only.
+        kept = run.plan.index.fed(view.mine) if any(isinstance(effect, Choose) for effect in effects) else {}
         for item, fact in zip(items, facts, strict=True):
-            if not item.recorded and (fact.key.node in view.mine or _needed_later(run, fact.key, view.mine)):
+            needed = fact.key.node in view.mine or kept.get(fact.key.node) or view.needs_later(fact.key)
+            if not item.recorded and needed:
                 self.draft.keep(item)
-                self.draft.forget(run, fact)
         redrive = max(item.redrive for item in items)
         found = [self.effects.act(view, effect, redrive) for effect in effects]
         return [news for news in found if news is not None]
@@ -266,28 +297,30 @@ class Turn:
             draft.cells, draft.due, draft.done = {}, {}, []
             cells = [cell for cell, _ in written.values()]
             for cell, news in written.values():
-                if cell.joins and news is not None:
+                if feeds(cell) and news is not None:
                     self.view(news.run)  # where a join that it completes is decided
+            await self.host.flush()
             result = await self.host.insist(partial(self.host.store.commit, cells, due=due, done=done))
             lost |= result.lost
             self.host.facts.add(
                 (cell.key, (news.fact, news.event, news.raw))
                 for cell, news in written.values()
-                if cell.joins and news is not None and isinstance(news.fact, Fact) and cell.key not in result.lost
+                if feeds(cell)
+                and news is not None
+                and isinstance(news.fact, Fact)
+                and cell.key not in result.lost
+                and cell.key not in result.refused
             )
-            # Another replica may have ended a run at the same time.
-            self.draft.ended = [
-                item
-                for item in self.draft.ended
-                if result.lost.get(item[0].cell(Key(EXIT), item[1].revision), item[2]) == item[2]
-            ]
+            await self.rivals.found(written, result)
             # What was there before counts no more, here or in a commit whose answer was lost: its joins are asked for.
-            again = {join for cell in cells if _recount(*written[cell.key], result.lost) for join in cell.joins}
+            again = {join for cell in cells if recount(*written[cell.key], result.lost) for join in cell.joins}
             again -= result.tallies.keys()
-            tallies = result.tallies
+            tallies = self.host.sizes.hear(result.tallies)
             if again:
-                tallies = tallies | await self.host.insist(partial(self.host.store.tally, list(again)))
-            fresh = Counter(join for cell in cells if cell.key not in result.lost for join in cell.joins)
+                found = await self.host.insist(partial(self.host.store.tally, list(again)))
+                tallies |= self.host.sizes.hear(found)
+            vain = result.lost.keys() | result.refused
+            fresh = Counter(join for cell in cells if cell.key not in vain for join in cell.joins)
             await self._complete(tallies, fresh, smallest)
         return lost
 
@@ -339,11 +372,11 @@ class Turn:
             view.noticed = True
         return view
 
-    def news(self, run: RunRef, event: Event, raw: bytes, tickets: Tickets = ()) -> News | None:
+    async def news(self, run: RunRef, event: Event, raw: bytes, tickets: Tickets = ()) -> News | None:
         """The news that an event is; None if it announces no fact, or a broken one."""
         try:
-            fact = fact_of(event)
-        except SegueError as error:
+            fact = fact_of(await self.host.opened(event))
+        except InvalidInput as error:
             log.error("run %s: %s", run.id, error)
             return None
         return None if fact is None else News(run, fact, event, raw, tickets)
@@ -363,20 +396,3 @@ class Turn:
             start.done.set()
         for order in asked:
             order.done.set()
-
-
-def _recount(cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:
-    """Whether a fact that was there before may not have led on; else whoever has just recorded it is at it."""
-    if cell.key not in lost:
-        return False
-    return news is None or news.repeated or lost[cell.key] == cell.value
-
-
-def _needed_later(run: RunRef, key: Key, mine: frozenset[str]) -> bool:
-    """Whether a node here is decided, or undone, long after it heard this fact: then it needs its inputs again."""
-    nodes = run.plan.index.nodes
-    return any(
-        nodes[down].undo or nodes[down].kind in ("wait", "sleep", "timer")
-        for down in run.plan.index.downs[key.node]
-        if down in mine
-    )

@@ -13,6 +13,8 @@ from segue.plan.graph import RUN, Plan
 from segue.ports.journal import Journal, JournalEntry, RunRecord
 from segue.ports.transport import Transport
 from segue.runtime.tale import NodeView, Tale
+from segue.runtime.values import Values
+from segue.wire import envelope
 
 __all__ = ["NodeView", "RunView", "find", "view", "where"]
 
@@ -23,12 +25,14 @@ class RunView(msgspec.Struct, frozen=True):
     Attributes:
         run: The run.
         nodes: Its places.
-        stop: Why its newest revision was stopped: `cancelled`, `failed` or `deadline`; "" if it was not.
+        stop: Why its newest revision was stopped: `cancelled`, `failed`, `deadline` or `undone`; "" if it was not.
+        unread: How many large values could not be read; what follows from them is not known here.
     """
 
     run: RunRecord
     nodes: tuple[NodeView, ...]
     stop: str = ""
+    unread: int = 0
 
 
 async def find(journal: Journal, text: str) -> RunRecord:
@@ -50,13 +54,16 @@ async def find(journal: Journal, text: str) -> RunRecord:
     return found[0]
 
 
-async def where(journal: Journal, text: str, transport: Transport | None = None) -> RunView:
+async def where(
+    journal: Journal, text: str, transport: Transport | None = None, values: Values | None = None
+) -> RunView:
     """Everything about one run.
 
     Args:
         journal: The history.
         text: A key, an id, or a unique fragment of either.
         transport: Asked how much waits for the services of open nodes, if given; may be down.
+        values: Where large values are; what cannot be read is left out.
 
     Raises:
         UnknownRun: Nothing fits.
@@ -66,12 +73,15 @@ async def where(journal: Journal, text: str, transport: Transport | None = None)
     stored = await journal.plan(record.plan)
     if stored is None:
         raise UnknownRun(f"the journal has run {record.run} but not its plan {record.plan}")
-    tale = Tale(graph.load(stored), await journal.history(record.run))
+    entries = await journal.history(record.run)
+    if values is not None:
+        entries = [await _whole(values, entry) for entry in entries]
+    tale = Tale(graph.load(stored), entries)
     nodes = tuple(tale.nodes())
     if transport is not None:
         nodes = await _backlogs(nodes, transport, record.mode)
     state = tale.history.state
-    return RunView(record, nodes, state.stops.get((RUN, ROOT, state.revision), ""))
+    return RunView(record, nodes, state.stops.get((RUN, ROOT, state.revision), ""), tale.unread)
 
 
 def view(plan: Plan, entries: Sequence[JournalEntry]) -> tuple[NodeView, ...]:
@@ -91,6 +101,17 @@ async def _backlogs(nodes: tuple[NodeView, ...], transport: Transport, mode: str
         msgspec.structs.replace(node, backlog=counts.get(node.service)) if node.state == "open" else node
         for node in nodes
     )
+
+
+async def _whole(values: Values, entry: JournalEntry) -> JournalEntry:
+    """An entry with its data, wherever that is."""
+    if b'"dataref"' not in entry.body:
+        return entry
+    try:
+        event = await values.open(envelope.decode(entry.body))
+    except SegueError:
+        return entry
+    return entry._replace(body=envelope.encode(msgspec.structs.replace(event, dataref="")))
 
 
 def _canonical(text: str) -> str:

@@ -10,11 +10,8 @@ import msgspec
 
 from segue.machine.facts import (
     AnyFact,
-    Cause,
     Fact,
-    Failure,
     Key,
-    Outcome,
     Pause,
     Placed,
     Reset,
@@ -84,32 +81,47 @@ class RunRef(NamedTuple):
 
     def guard(self, revision: int = 1) -> DueKey:
         """The row that sees to it that a revision of the run ends."""
-        return self.row(EXIT, "" if revision == 1 else str(revision))
+        return self.row(Key(EXIT), revision)
 
-    def row(self, node: str, tag: str) -> DueKey:
-        """A due row of who decides the run: one that is dropped late is not that of a later placement."""
-        return DueKey(self.id, node, tag if self.epoch == 1 else f"{tag}@{self.epoch}")
+    def row(self, key: Key, revision: int) -> DueKey:
+        """A due row of a node; that of another revision or placement is never taken for it."""
+        tag = key.tag if revision == 1 else f"{key.tag}/{revision}"
+        return DueKey(self.id, key.node, tag if self.epoch == 1 else f"{tag}@{self.epoch}")
 
     def owns(self, row: DueKey) -> bool:
         """Whether a row of who decides the run is of this placement; if not, there is another one for the same."""
-        return row == self.row(row.node, row.tag.partition("@")[0])
+        return (row.tag.partition("@")[2] or "1") == str(self.epoch)
 
     @property
     def noticed(self) -> CellKey:
         """Where it is recorded that there are notices of this run here."""
         return CellKey(self.id, RUN, "", 0, CellKind.NOTICED)
 
+    @property
+    def marked(self) -> CellKey:
+        """Where it is recorded that the calls which had begun before the first notice are marked."""
+        return CellKey(self.id, RUN, "", 1, CellKind.NOTICED)
+
     def placed(self, epoch: int) -> CellKey:
         """Where it is recorded that the run was moved."""
         return CellKey(self.id, RUN, "", epoch, CellKind.PLACED)
 
     def place(self, fact: AnyFact) -> CellKey:
-        """The cell of a fact."""
+        """The cell of a fact.
+
+        A region is either stopped or comes to its exit, so both have one cell, and the first one counts. What came of
+        the exit of a stopped region is kept beside it (`CellKind.END`). A race's losers, a caught body and a
+        completed run whose parent is undone are stopped whatever came of them.
+        """
+        if isinstance(fact, Fact):
+            (node, tag), _, revision = fact
+            return CellKey(self.id, node, tag, revision, CellKind.OUTCOME)
         match fact:
-            case Fact(key, _, revision):
-                return CellKey(self.id, key.node, key.tag, revision, CellKind.OUTCOME)
-            case Stop(scope, tag, revision):
-                return CellKey(self.id, scope, tag, revision, CellKind.STOP)
+            case Stop(scope, tag, revision, reason):
+                region = self.plan.index.regions.get(scope)
+                if region is None or reason in ("lost", "caught", "undone"):
+                    return CellKey(self.id, scope, tag, revision, CellKind.STOP)
+                return CellKey(self.id, region.exit, tag, revision, CellKind.OUTCOME)
             case Token(key, scope, revision):
                 return CellKey(self.id, f"{key.node}@{scope}", key.tag, revision, CellKind.TOKEN)
             case Undone(key, revision):
@@ -127,10 +139,10 @@ class RunRef(NamedTuple):
 class News:
     """A fact that this participant heard, decided or found, with the event that announces it.
 
-    `cell` is where it is recorded; `recorded`: it is there, or in this turn's commit, already.
+    `cell` is where it is recorded; `recorded`: it is there, or in this turn's commit, already; `decided`: in this turn.
     """
 
-    __slots__ = ("cell", "event", "fact", "raw", "recorded", "redrive", "run", "tickets")
+    __slots__ = ("cell", "decided", "event", "fact", "raw", "recorded", "redrive", "run", "tickets")
 
     def __init__(
         self, run: RunRef, fact: AnyFact, event: Event, raw: bytes, tickets: Tickets = (), recorded: bool = False
@@ -142,6 +154,7 @@ class News:
         self.tickets = tickets
         self.recorded = recorded
         self.redrive = event.redrive
+        self.decided = False
         self.cell = run.place(fact)
 
     @property
@@ -161,7 +174,10 @@ class News:
 
 
 class Job:
-    """A call of a step that is to be made, or under way."""
+    """A call of a step that is to be made, or under way.
+
+    `since`: the revision since which its node was never undone; `started`: when this process began with it.
+    """
 
     __slots__ = (
         "args",
@@ -176,6 +192,7 @@ class Job:
         "revision",
         "run",
         "since",
+        "started",
         "tickets",
         "undo",
         "withdrawn",
@@ -191,7 +208,8 @@ class Job:
         self.inputs = inputs
         self.tickets = tickets
         self.attempt = 1
-        self.since = 0.0
+        self.since = 1
+        self.started = 0.0
         self.parked_at = 0.0
         self.due = False
         self.redrive = 0
@@ -225,9 +243,10 @@ class Job:
     @property
     def row(self) -> DueKey:
         """Its due row."""
-        if self.run.plan.index.nodes[self.key.node].kind == "flow":
-            return self.run.row(self.name, self.key.tag)
-        return DueKey(self.run.id, self.name, self.key.tag)
+        # That of a step is where it runs, wherever the run is decided.
+        step = self.run.plan.index.nodes[self.key.node].kind == "step"
+        run = self.run._replace(epoch=1) if step else self.run
+        return run.row(Key(self.name, self.key.tag), self.revision)
 
     def call(self, source: str, time: datetime, withdraw: bool = False) -> Call:
         """The command that asks for it, or that says that it is not needed any more."""
@@ -253,6 +272,7 @@ class Job:
             key=run.key,
             redrive=self.redrive,
             undo=self.undo,
+            since=self.since,
             withdraw=withdraw,
             perhaps=self.perhaps,
         )
@@ -304,16 +324,6 @@ class Tick(NamedTuple):
 
 
 Input = Arrived | Starting | Asked | Returned | Overdue | Tick
-
-
-def fitting(fact: Fact, size: int) -> Fact:
-    """A decision whose event is too large, as one that fits: no value, or causes that do not say why."""
-    outcome, key = fact.outcome, fact.key
-    if outcome.kind == "completed":
-        error = Failure("PayloadTooLarge", f"the value of {key.node} has {size:,} bytes as an event")
-        return fact._replace(outcome=Outcome("failed", causes=(Cause(key.node, key.tag, error),)))
-    causes = tuple(Cause(cause.node, cause.tag) for cause in outcome.causes)
-    return fact._replace(outcome=Outcome(outcome.kind, causes=causes))
 
 
 def said_again(event: Event, raw: bytes, redrive: int) -> tuple[Event, bytes]:

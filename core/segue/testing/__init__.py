@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segue.testing.contracts import JournalContract, StoreContract, TransportContract
+    from segue.testing.contracts import JournalContract, ObjectsContract, StoreContract, TransportContract
     from segue.testing.everywhere import Difference, Everywhere, run_everywhere
     from segue.testing.sim.faults import CROWDED, LOSSY, QUIET, ROUGH, STORMY, Faults
     from segue.testing.sim.orders import Orders
@@ -22,6 +22,7 @@ __all__ = [
     "Everywhere",
     "Faults",
     "JournalContract",
+    "ObjectsContract",
     "Orders",
     "StoreContract",
     "TransportContract",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 _PLACES = {
-    "contracts": ("JournalContract", "StoreContract", "TransportContract"),
+    "contracts": ("JournalContract", "ObjectsContract", "StoreContract", "TransportContract"),
     "everywhere": ("Difference", "Everywhere", "run_everywhere"),
     "sim.faults": ("CROWDED", "LOSSY", "QUIET", "ROUGH", "STORMY", "Faults"),
     "sim.orders": ("Orders",),

@@ -70,7 +70,11 @@ def _moves(rng: random.Random) -> tuple[float, ...]:
 
 def _chosen(rng: random.Random, plan: Plan) -> tuple[str, ...]:
     steps = [node.id for node in plan.nodes if node.kind == "step"]
-    return (rng.choice(steps),) if steps and rng.random() < 0.3 else ()
+    if not steps or rng.random() > 0.3:
+        return ()
+    name = rng.choice(steps)
+    first = ".".join("0" * plan.index.depth(name))
+    return (f"{name}/{first}" if first and rng.random() < 0.6 else name,)
 
 
 KINDS: dict[str, Callable[[int], Case]] = {

@@ -26,7 +26,7 @@ def check_undos(plan: Plan, story: Story, views: Sequence[View]) -> None:
         if not view.stopped:
             continue
         for key, outcome in view.outcomes.items():
-            if outcome.kind == "completed" and view.tables.nodes[key.node].undo and (scopes := view.covering(key)):
+            if outcome.kind == "completed" and view.tables.nodes[key.node].undoable and (scopes := view.undoing(key)):
                 grounds.setdefault((key, view.decided(key)), set()).update(scopes)
     _check_exactly(plan, story, grounds)
     _check_order(plan, story, grounds)
@@ -36,7 +36,7 @@ def _check_exactly(plan: Plan, story: Story, grounds: Grounds) -> None:
     nodes = plan.index.nodes
     for (key, revision), count in Counter(story.undos).items():
         outcome = story.outcomes.get((key, revision))
-        if outcome is None or outcome.kind != "completed" or not nodes[key.node].undo:
+        if outcome is None or outcome.kind != "completed" or not nodes[key.node].undoable:
             kind = "open" if outcome is None else outcome.kind
             raise Violation(f"I5 only completed nodes are undone: {shown(key)} r{revision} is {kind}")
         if (key, revision) not in grounds:
@@ -68,7 +68,7 @@ def _check_order(plan: Plan, story: Story, grounds: Grounds) -> None:
             theirs = grounds[late]
             if not mine & theirs or mine - theirs or late[0] == early:
                 continue
-            reach = reach or Reach(plan, [early], races=False)
+            reach = reach or Reach(plan, [early], anew=False)
             if late[0] in reach:
                 raise Violation(
                     f"I5 undo order: {shown(early)} was undone before {shown(late[0])}, which depends on it"

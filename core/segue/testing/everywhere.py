@@ -54,7 +54,8 @@ class Everywhere(msgspec.Struct, frozen=True):
         ended: How it ended.
         states: State of every node that was decided, by its name; those in maps and loops by `name/tag`.
         runs: How many executions were compared.
-        effects: How often each call was executed in the execution that did so most, by idempotency key.
+        effects: How often each call was executed in the execution that did so most, by run, node, tag
+            and revision.
         undone: Nodes that were undone, by name as in `states`.
         histories: What was published in good weather, by mode.
         seconds: Virtual seconds that the run took in good weather, by mode.

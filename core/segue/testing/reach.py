@@ -24,10 +24,11 @@ class Reach:
     Args:
         plan: The plan.
         starts: Where to begin.
-        races: Whether a race whose `close` is reached is reached from its entries: a retry must run it as a whole.
+        anew: Whether it is decided anew: a race whose `close` is reached runs as a whole then, and an attempt whose
+            body begins again has all its time again.
     """
 
-    def __init__(self, plan: Plan, starts: Iterable[Key], *, races: bool) -> None:
+    def __init__(self, plan: Plan, starts: Iterable[Key], *, anew: bool) -> None:
         self.found: dict[str, list[tuple[Range, ...]]] = {}
         graph = tables(plan)
         todo = [(key.node, _exactly(key.tag)) for key in starts if key.node in graph.nodes]
@@ -38,9 +39,8 @@ class Reach:
                 continue
             known.append(ranges)
             todo += [(down, _seen_from(graph, name, ranges, down)) for down in graph.edges[name]]
-            construct = graph.constructs.get(name)
-            if races and construct is not None and construct.kind == "race":
-                todo += [(graph.regions[body].entry, ranges) for body in construct.bodies]
+            if anew:
+                todo += [(again, ranges) for again in _again(graph, name)]
 
     def __contains__(self, key: Key) -> bool:
         patterns = self.found.get(key.node)
@@ -68,8 +68,20 @@ def _reset(plan: Plan, seeds: tuple[Key, ...]) -> Reach:
     memo = plan.index.memo
     found = memo.get((Reach, seeds))
     if not isinstance(found, Reach):
-        found = memo[Reach, seeds] = Reach(plan, seeds, races=True)
+        found = memo[Reach, seeds] = Reach(plan, seeds, anew=True)
     return found
+
+
+def _again(graph: Tables, name: str) -> list[str]:
+    """What begins again with a node, though no edge leads to it."""
+    node, construct = graph.nodes[name], graph.constructs.get(graph.nodes[name].construct)
+    if construct is None:
+        return []
+    if node.kind == "close" and construct.kind == "race":
+        return [graph.regions[body].entry for body in construct.bodies]
+    if node.kind == "entry" and construct.timeout and node.region == construct.bodies[0]:
+        return [f"{construct.id}:timer"]
+    return []
 
 
 def _seen_from(graph: Tables, name: str, ranges: tuple[Range, ...], down: str) -> tuple[Range, ...]:

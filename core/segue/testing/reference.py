@@ -169,7 +169,9 @@ class _Evaluation:
         return [
             key
             for key, outcome in self.outcomes.items()
-            if self.tables.nodes[key.node].undo and outcome.kind == "completed" and self.tables.within(key, scope, tag)
+            if self.tables.nodes[key.node].undoable
+            and outcome.kind == "completed"
+            and self.tables.within(key, scope, tag)
         ]
 
     def region(self, region: str, tag: str) -> None:

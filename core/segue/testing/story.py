@@ -112,6 +112,13 @@ class View:
             if self.tables.within(key, scope[0], scope[1]) and self.decided(key, scope[2]) == mine
         ]
 
+    def undoing(self, key: Key) -> list[Scope]:
+        """Those of them whose completed nodes are undone: an attempt that is only out of time may leave them be."""
+        return [scope for scope in self.covering(key) if self.stopped[scope] != "timeout" or self._undoes(scope[0])]
+
+    def _undoes(self, body: str) -> bool:
+        return self.tables.constructs[self.tables.regions[body].construct].undo
+
     @property
     def run_stopped(self) -> bool:
         """Whether the run itself was stopped in this revision."""
@@ -119,11 +126,12 @@ class View:
 
     def timed_out(self, construct: str, tag: str) -> bool:
         """Whether an attempt was out of time: what its body came to does not count then."""
-        body = self.tables.constructs[construct].bodies[0]
-        return any(
-            (scope, other) == (body, tag) and reason == "timeout"
-            for (scope, other, _), reason in self.story.stops.items()
-        )
+        timed = self.tables.constructs[construct]
+        return timed.timeout > 0 and self.story.stops.get(self._scope(timed.bodies[0], tag)) == "timeout"
+
+    def _scope(self, region: str, tag: str) -> Scope:
+        """The stop of a region that counts in this revision, if there is one."""
+        return region, tag, self.decided(Key(self.tables.regions[region].exit, tag))
 
     def _due(self) -> dict[Scope, Reason]:
         found: dict[Scope, Reason] = {}
@@ -135,14 +143,14 @@ class View:
                 continue
             if construct.kind == "race" and outcome.kind == "completed":
                 lost = [body for i, body in enumerate(construct.bodies) if i not in outcome.winners]
-                found |= {(body, key.tag, self.decided(key)): "lost" for body in lost}
+                found |= {self._scope(body, key.tag): "lost" for body in lost}
             elif construct.undo:
                 body = construct.bodies[0]
                 exit = self.outcomes.get(Key(self.tables.regions[body].exit, key.tag))
                 chosen = None if exit is None or exit.kind not in DEAD else handled(self.tables, construct, exit)
                 entry = chosen and self.outcomes.get(Key(self.tables.regions[chosen[0].region].entry, key.tag))
                 if entry and entry.kind == "completed":
-                    found[body, key.tag, self.decided(key)] = "caught"
+                    found[self._scope(body, key.tag)] = "caught"
         return found
 
 

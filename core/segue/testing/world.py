@@ -27,6 +27,7 @@ from segue.runtime import deploy
 from segue.runtime.client import Client
 from segue.runtime.handle import RunHandle
 from segue.runtime.serving import Wiring
+from segue.runtime.values import Values
 from segue.runtime.where import RunView, where
 
 R = TypeVar("R")
@@ -111,8 +112,12 @@ class World:
         with anyio.move_on_after(timeout):
             while True:
                 if await self._journal.find(text):
-                    view = await where(self._journal, text)
+                    view = await where(self._journal, text, values=self._values)
                     if view.run.status != "running" and not any(node.outcome is None for node in view.nodes):
                         return view
                 await anyio.sleep(0.01)
-        return await where(self._journal, text)
+        return await where(self._journal, text, values=self._values)
+
+    @property
+    def _values(self) -> Values | None:
+        return self._wiring.values if self._wiring is not None else None

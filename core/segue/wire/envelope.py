@@ -55,7 +55,8 @@ class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"
     `kind` is the last part of `type`; `node` is `run` for the run itself. `began` is when the attempt that led to the
     outcome began; `redrive` above 0 says that the event was published before; `winners` are the positions of the
     branches that won a race, as in "0.2"; `parent` says of a `started` event which node of another run it is for, as
-    the JSON of a `Parent`. What `data` is by kind: see `segue.wire.said`.
+    the JSON of a `Parent`; `dataref` names `data` that is too large to travel, as `sha256:<digest>` among the run's
+    objects. What `data` is by kind: see `segue.wire.said`.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"
     redrive: int = 0
     winners: str = ""
     parent: str = ""
+    dataref: str = ""
 
     @property
     def kind(self) -> str:
@@ -123,7 +125,9 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
 
     A CloudEvent too; `data` holds the arguments by name, `inputs` the attempts (node, tag, number) that they came from.
     `undo`: undo the step instead; `data` holds these `args`, and the `result`. `withdraw`: the call is not needed.
+    `since`: the revision since which the node was never undone; the idempotency key has it, `revision` is the result's.
     `perhaps`: it may have been made before the run was moved, so it is made only if nothing comes of it for a while.
+    `dataref`: as of an event.
     """
 
     id: str
@@ -148,8 +152,10 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     traceparent: str = ""
     redrive: int = 0
     undo: bool = False
+    since: int = 1
     withdraw: bool = False
     perhaps: bool = False
+    dataref: str = ""
 
 
 def event_id(run: str, node: str, tag: str, revision: int, kind: str) -> str:

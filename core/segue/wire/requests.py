@@ -1,6 +1,7 @@
 """Requests to a participant, on `<ns>.to.<participant>`: a JSON list of requests in, a list of replies out.
 
-A reply to a start means that the home has committed it. Requests of one tick travel together.
+A reply to a start means that the home has committed it. Requests of one tick travel together. Questions, which change
+nothing (find, ask), are also answered on `<ns>.ask.<participant>`.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True, tag="start"):
 
     `input` is an object of the flow's parameters; `run` is 32 hex digits of a UUIDv7, minted by the caller. `plan` and
     `mode` are what the caller believes to be deployed: where the home believes otherwise, it looks again. `parent` is
-    the node that the run is the subflow of.
+    the node that the run is the subflow of. `dataref`, as of an event, stands for an `input` that is large.
     """
 
     flow: str
     run: str
-    input: msgspec.Raw
+    input: msgspec.Raw = msgspec.Raw(b"null")
     key: str = ""
     plan: str = ""
     mode: str = ""
     traceparent: str = ""
     parent: Parent | None = None
+    dataref: str = ""
 
 
 class Find(msgspec.Struct, frozen=True, tag="find"):
@@ -49,7 +51,8 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
 class Send(msgspec.Struct, frozen=True, omit_defaults=True, tag="send"):
     """Send a signal to a run; the same `id` again changes nothing.
 
-    `slot` tells waits of one name apart: the value that they match, or their tag.
+    `slot` tells waits of one name apart: the value that they match, or their tag. `dataref`, as of an
+    event, stands for a `value` that is large.
     """
 
     run: str
@@ -57,17 +60,18 @@ class Send(msgspec.Struct, frozen=True, omit_defaults=True, tag="send"):
     value: msgspec.Raw = msgspec.Raw(b"null")
     slot: str = ""
     id: str = ""
+    dataref: str = ""
 
 
 class Cancel(msgspec.Struct, frozen=True, omit_defaults=True, tag="cancel"):
-    """Stop a run, and undo what it did."""
+    """Stop a run, and undo what it did; `undone`: also if it completed, because its parent's node is undone."""
 
     run: str
     reason: Reason = "cancelled"
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True, tag="retry"):
-    """Decide anew what an ended run failed at, and these nodes.
+    """Decide anew what an ended run failed at, and these nodes (`name`, or `name/tag` for an item or a round).
 
     `revision` is the one whose end the caller saw: if there is a newer one, it was retried already. 0: whichever.
     """
@@ -108,12 +112,14 @@ class Nap(msgspec.Struct, frozen=True, array_like=True):
 class Page(msgspec.Struct, frozen=True, omit_defaults=True):
     """A part of what is known of a run where it was decided until it was moved.
 
-    `facts` are encoded events; `begun` are calls that may have been made (node, tag, revision).
+    `facts` are encoded events; `begun` are calls that may have been made (node, tag, revision); `ends` are events of
+    the exits of regions that were stopped before.
     """
 
     facts: tuple[msgspec.Raw, ...] = ()
     begun: tuple[tuple[str, str, int], ...] = ()
     naps: tuple[Nap, ...] = ()
+    ends: tuple[msgspec.Raw, ...] = ()
 
 
 class Placing(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -142,9 +148,34 @@ class Install(msgspec.Struct, frozen=True, omit_defaults=True, tag="install"):
     last: bool = False
 
 
-Request = Start | Find | Ask | Send | Cancel | Retry | Hold | Move | Yield | Install
+class Purge(msgspec.Struct, frozen=True, omit_defaults=True, tag="purge"):
+    """Forget runs that ended more than `before` seconds ago, some at a time.
+
+    `dry` only counts. `after` is what the reply to the request before said: where to go on.
+    """
+
+    before: float
+    flow: str = ""
+    dry: bool = False
+    after: str = ""
+
+
+Request = Start | Find | Ask | Send | Cancel | Retry | Hold | Move | Yield | Install | Purge
 Order = Send | Cancel | Retry | Hold | Move | Yield | Install
 """What changes a live run."""
+
+
+class Purged(msgspec.Struct, frozen=True, omit_defaults=True, tag="purged"):
+    """What came of the runs that were looked at: `runs` are over, and forgotten unless only counted, with their rows.
+
+    `open`: old, but not over for so long. `unsure`: nobody could say. `after`: there are more; ask again with it.
+    """
+
+    runs: int
+    rows: int = 0
+    open: int = 0
+    unsure: int = 0
+    after: str = ""
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True, tag="accepted"):
@@ -199,7 +230,7 @@ class Refused(msgspec.Struct, frozen=True, omit_defaults=True, tag="refused"):
     retry: bool = False
 
 
-Reply = Accepted | Found | Answer | Done | Yielded | Refused
+Reply = Accepted | Found | Answer | Done | Yielded | Refused | Purged
 
 _requests = msgspec.json.Decoder(list[Request])
 _replies = msgspec.json.Decoder(list[Reply])

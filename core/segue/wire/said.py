@@ -1,7 +1,8 @@
 """What the event of a fact says, and the fact that an event announces: one is the inverse of the other.
 
 Outcomes speak for their node and go to a subject of their own, `<node>.<kind>`. Notices and signals concern more of a
-run than one node, so they share one subject of the flow, which all its participants hear. `data` by kind:
+run than one node, so all participants of a flow hear them; each participant says them on a subject of its own,
+`run:notice.<participant>`, so that a broker's permissions tell who says what. `data` by kind:
 
     started                the run's input by parameter
     completed              the value
@@ -49,12 +50,9 @@ from segue.machine.facts import (
     Undone,
 )
 from segue.machine.tags import path
-from segue.plan.names import ENTRY, EXIT, RUN
+from segue.plan.names import ENTRY, EXIT, NOTICE, RUN
 from segue.plan.projection import Mode
 from segue.wire.envelope import BROKEN, NOTICES, TYPE, Ended, Event, event_id
-
-NOTICE = "notice"
-"""Last part of the subject that notices and signals share; its node is `run`."""
 
 
 class Said(NamedTuple):
@@ -133,9 +131,9 @@ def public_node(node: str) -> str:
     return RUN if node in (ENTRY, EXIT) else node
 
 
-def subject_kind(node: str, kind: str) -> tuple[str, str]:
-    """The node and the kind in the subject of an event."""
-    return (RUN, NOTICE) if kind in _NOTICES else (node, kind)
+def subject_kind(node: str, kind: str, author: str) -> tuple[str, str]:
+    """What follows the flow in the subject of an event that `author` publishes."""
+    return (NOTICE, author) if kind in _NOTICES else (node, kind)
 
 
 def say(fact: AnyFact) -> Said:

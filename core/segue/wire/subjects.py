@@ -1,9 +1,11 @@
 """The subject grammar. Subjects carry no run id: brokers pay per subject.
 
     <ns>.<o|c>.<flow>.<node>.<kind>     events, by the run's mode; failed attempts are <node>.attempt.failed
-    <ns>.<o|c>.<flow>.run.notice        what all participants of a run must hear: stops, retries, signals ...
+    <ns>.<o|c>.<flow>.run:notice.<who>  what all participants of a run must hear: stops, retries, signals ...
     <ns>.do.<service>.<step>            commands
-    <ns>.to.<participant>               requests (start, find ...)
+    <ns>.to.<participant>               requests (start, cancel, find ...)
+    <ns>.ask.<participant>              of these the ones that change nothing: more may be allowed to send them
+    <ns>.move.<participant>             requests of those who move a run, to hand it over
     <ns>.dead.<group>                   messages that nobody could read
 
 So an outside listener takes `shop.*.place_order.charge.completed`, in both modes.
@@ -12,8 +14,8 @@ So an outside listener takes `shop.*.place_order.charge.completed`, in both mode
 from __future__ import annotations
 
 from segue.plan.graph import ENTRY, EXIT, RUN, Plan
+from segue.plan.names import NOTICE
 from segue.plan.projection import COORDINATOR, Mode, project
-from segue.wire.said import NOTICE
 
 OBSERVER = "observer"
 _LETTER: dict[Mode, str] = {"orchestrated": "o", "choreographed": "c"}
@@ -33,9 +35,9 @@ class Subjects:
         """Where an event is published."""
         return f"{self.namespace}.{_LETTER[mode]}.{flow}.{node}.{kind}"
 
-    def notices(self, mode: Mode, flow: str) -> str:
-        """Where the notices and signals of a flow's runs are published."""
-        return self.event(mode, flow, RUN, NOTICE)
+    def notices(self, mode: Mode, flow: str, author: str = "*") -> str:
+        """Where the notices and signals of a flow's runs are published, by one participant or by all."""
+        return self.event(mode, flow, NOTICE, author)
 
     def mode(self, subject: str) -> Mode:
         """The mode of the run that an event on this subject belongs to."""
@@ -49,6 +51,14 @@ class Subjects:
     def requests(self, participant: str) -> str:
         """Where a participant answers."""
         return f"{self.namespace}.to.{participant}"
+
+    def questions(self, participant: str) -> str:
+        """Where a participant answers what changes nothing."""
+        return f"{self.namespace}.ask.{participant}"
+
+    def handovers(self, participant: str) -> str:
+        """Where a participant gives runs away, and takes them over."""
+        return f"{self.namespace}.move.{participant}"
 
     def ended(self, flow: str) -> str:
         """Where the ends of a flow's runs are heard, in both modes."""

@@ -282,6 +282,23 @@ class JournalContract:
             assert await journal.find(run.key) == [run]
             assert await journal.plan(plan[0]) == plan[1]
 
+    async def test_old_runs_are_walked_and_purged_piece_by_piece(self) -> None:
+        async with self.opened() as (journal,):
+            runs = sorted((record() for _ in range(3)), key=lambda run: run.run)
+            entries = [entry(run, f"n{i}", NOON + timedelta(seconds=i)) for run in runs for i in range(12)]
+            await journal.append(entries, runs)
+            between = await journal.oldest(runs[0].run, runs[2].run, 1000)
+            assert [run.run for run in between if run.flow == runs[1].flow] == [runs[1].run]
+            assert len(await journal.oldest("", "g", 2)) == 2
+            assert await journal.purge(runs[1].run, 10) == 10
+            assert len(await journal.history(runs[1].run)) == 2
+            assert await journal.find(runs[1].run) == [runs[1]]
+            assert await journal.purge(runs[1].run, 10) == 2
+            assert await journal.find(runs[1].run) == []
+            assert await journal.history(runs[1].run) == []
+            assert len(await journal.history(runs[0].run)) == 12
+            assert await journal.purge(runs[1].run, 10) == 0
+
 
 def fresh() -> str:
     """An id, flow or key that no other test uses."""

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-
 import anyio
 from anyio.lowlevel import checkpoint
 
 from segue.ports.store import Cell, CellKey, CellKind, Committed, Due, DueKey, Join, StateStore
-from segue.testing.contracts.expect import LIMIT, closing
+from segue.testing.contracts.purging import PurgeContract, fresh_part, fresh_run, key
 
 ODD_TAGS = ("", "0", "1", "01", "1.0", "1/0", "1/0/2", "10", "a", "A", "%", "_", "\\", "'", '"', ";--", "é", "x" * 200)
 
 
-class StoreContract:
+class StoreContract(PurgeContract):
     """What the port `StateStore` promises.
 
     Subclass it, name the class `Test...`, and define `connect`. Parts have fresh names, so tests can share a database.
     How to run the tests: see `TransportContract`.
     """
-
-    async def connect(self, part: str) -> StateStore:
-        """Open a part; whoever opens the same part shares its rows."""
-        raise NotImplementedError
-
-    @asynccontextmanager
-    async def opened(self, replicas: int = 1, part: str = "") -> AsyncIterator[list[StateStore]]:
-        """Several openings of one part, fresh unless named."""
-        part = part or fresh_part()
-        async with AsyncExitStack() as stack:
-            stack.enter_context(anyio.fail_after(LIMIT))
-            yield [await stack.enter_async_context(closing(self.connect(part))) for _ in range(replicas)]
 
     async def test_the_first_value_stays(self) -> None:
         async with self.opened(2) as (store, other):
@@ -55,6 +39,30 @@ class StoreContract:
             assert again == Committed({cell.key: cell.value for cell in cells}, {})
             assert await store.tally([join]) == {join: 3}
             assert len(await store.claim(10.0, 5.0, 10, "me")) == 1
+
+    async def test_a_cell_keeps_out_those_that_name_it(self) -> None:
+        async with self.opened(2) as (store, other):
+            run = fresh_run()
+            join, named = Join(run, "j", "", 1), CellKey(run, "run", "", 0, CellKind.NOTICED)
+            a, b, c = (Cell(key(run, name), name.encode(), (join,), named) for name in "abc")
+            free = Cell(key(run, "free"), b"", (join,))
+            assert await store.commit([a]) == Committed({}, {join: 1})
+            assert await store.commit([Cell(named, b"")]) == Committed({}, {})
+            expected = Committed({a.key: b"a"}, {join: 2}, frozenset({b.key, c.key}))
+            assert await other.commit([a, b, c, free]) == expected
+            assert await store.load([a.key, b.key, c.key, free.key]) == {a.key: b"a", free.key: b""}
+            assert await store.tally([join]) == {join: 2}
+
+    async def test_all_or_none_of_those_that_name_a_cell(self) -> None:
+        async with self.opened(2) as stores:
+            runs = [fresh_run() for _ in range(30)]
+            named = {run: CellKey(run, "run", "", 0, CellKind.NOTICED) for run in runs}
+            batches = [[Cell(key(run, f"n{i}"), b"", (), named[run]) for i in range(20)] for run in runs]
+            both = [batch for run, mine in zip(runs, batches, strict=True) for batch in (mine, [Cell(named[run], b"")])]
+            found = (await _commit_all(stores, both))[::2]
+            for mine, told in zip(batches, found, strict=True):
+                there = await stores[0].load([cell.key for cell in mine])
+                assert (len(there), len(told.refused), told.lost) in ((20, 0, {}), (0, 20, {}))
 
     async def test_nothing_is_nothing(self) -> None:
         async with self.opened() as (store,):
@@ -340,21 +348,6 @@ class StoreContract:
             assert await store.find("flow", ["4711"]) == {"4711": run}
             [found] = await store.claim(1.5, 1.0, 10, "me")
             assert (found.key, found.attempt, found.body) == (row.key, 3, b"body")
-
-
-def fresh_run() -> str:
-    """A run id that no other test uses."""
-    return uuid.uuid4().hex
-
-
-def fresh_part() -> str:
-    """A part that no other test uses."""
-    return f"part-{uuid.uuid4().hex[:12]}"
-
-
-def key(run: str, node: str, tag: str = "") -> CellKey:
-    """The key of an outcome."""
-    return CellKey(run, node, tag, 1, CellKind.OUTCOME)
 
 
 async def _commit_all(stores: list[StateStore], batches: list[list[Cell]]) -> list[Committed]:

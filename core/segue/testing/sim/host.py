@@ -102,9 +102,10 @@ class SimHost(Participant):
         """Bring a message."""
         self.put(Arrived(Ticket(delivery, cast(Consumer, consumer))))
 
-    def ask(self, body: bytes, reply: Callable[[bytes], None]) -> None:
+    def ask(self, subject: str, body: bytes, reply: Callable[[bytes], None]) -> None:
         """Bring a request."""
-        self.run(self.reception.handle(body), reply)
+        moving = subject == self.subjects.handovers(self.name)
+        self.run(self.reception.handle(body, moving), reply)
 
     def claim(self) -> None:
         """Look at the due rows."""

@@ -15,6 +15,7 @@ from segue.plan.names import ENTRY
 from segue.plan.projection import Mode
 from segue.ports.store import CellKey, CellKind
 from segue.ports.transport import Message
+from segue.runtime.ids import child_run_id
 from segue.runtime.work import Job
 from segue.testing.sim.timeline import Timeline
 from segue.wire import envelope
@@ -100,6 +101,8 @@ class Log:
         self._recorded_at[part, key] = self._timeline.now
         if key.node == ENTRY and key.kind == CellKind.OUTCOME:
             self._child(part, key, *self.read(value))
+        elif key.kind == CellKind.UNDONE and child_run_id(*key[:4]) in self.parents:
+            self.effects.append(Effect(self._timeline.now, part, key, "compensated", {}, True))
 
     def _child(self, part: str, key: CellKey, event: Event, fact: AnyFact | None) -> None:
         """A run began; if it is a subflow, its node has done something."""

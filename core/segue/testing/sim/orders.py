@@ -23,7 +23,7 @@ class Orders(msgspec.Struct, frozen=True):
         cancel: When it is cancelled.
         hold: From when to when it is held.
         retries: How often it is retried after it has ended.
-        chosen: Nodes that are run again with the first retry, whatever came of them.
+        chosen: Nodes (`name` or `name/tag`) that are run again with the first retry, whatever came of them.
         moves: When it is moved to the other mode, and how long after it got there back, and so on.
     """
 

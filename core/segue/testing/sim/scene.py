@@ -50,10 +50,12 @@ class _Outside:
 
     def signal(self, name: str, slot: str) -> Sent | None:
         """The signal for a slot, if one is ever sent."""
-        value = self._values.get(name)
-        if callable(value):
-            value = value(slot)
-        return None if value is None else Sent(msgspec.to_builtins(value), early=True)
+        if name not in self._values:
+            return None
+        value = self._values[name]
+        if callable(value) and (value := value(slot)) is None:
+            return None
+        return Sent(msgspec.to_builtins(value), early=True)
 
 
 def play(given: Given, mode: Mode, seed: int | None, faults: Faults) -> Scene:

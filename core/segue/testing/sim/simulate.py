@@ -25,7 +25,7 @@ CHILD = Plan(
     home="s0",
     nodes=(
         Node(ENTRY, "entry", "s0"),
-        Node("work", "step", "s0", step="work", args=(Arg("a0", Get(ENTRY, ("a0",), True)),)),
+        Node("work", "step", "s0", step="work", args=(Arg("a0", Get(ENTRY, ("a0",), True)),), undo=True),
         Node(EXIT, "exit", "s0", args=(Arg("result", Get("work")),)),
     ),
     regions=(Region(RUN, ENTRY, EXIT),),

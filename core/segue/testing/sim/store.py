@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
-from segue.ports.store import Cell, CellKey, Committed, Due, DueKey, Join
+from segue.ports.store import LAST, Cell, CellKey, Committed, Due, DueKey, Join
 from segue.testing.sim.ops import Op
 
 
@@ -46,10 +46,16 @@ class Rows:
         """See `StateStore.commit`."""
         lost: dict[CellKey, bytes] = {}
         touched: dict[Join, None] = {}
+        refused = set[CellKey]()
+        named = {cell.unless for cell in cells if cell.unless is not None}
+        guards = {key for key in named if key in self.cells.get(key.run, {})}
         for cell in cells:
             there = self.cells.setdefault(cell.key.run, {})
             if cell.key in there:
                 lost[cell.key] = there[cell.key]
+                continue
+            if cell.unless in guards:
+                refused.add(cell.key)
                 continue
             there[cell.key] = cell.value
             self._written(cell.key, cell.value)
@@ -60,7 +66,7 @@ class Rows:
             self._write(row)
         for key in done:
             self.due.pop(key, None)
-        return Committed(lost, {join: self.tallies[join] for join in touched})
+        return Committed(lost, {join: self.tallies[join] for join in touched}, frozenset(refused))
 
     def tally(self, joins: Sequence[Join]) -> dict[Join, int]:
         """See `StateStore.tally`."""
@@ -83,6 +89,23 @@ class Rows:
         for row in claimed:
             self._write(row)
         return claimed
+
+    def runs(self, after: str, before: str, limit: int) -> list[str]:
+        """See `StateStore.runs`."""
+        return sorted(run for run, cells in self.cells.items() if cells and after < run < before)[:limit]
+
+    def purge(self, run: str, limit: int) -> int:
+        """See `StateStore.purge`."""
+        cells = self.cells.get(run, {})
+        some = [key for key in cells if key.node not in LAST][:limit]
+        for key in some:
+            del cells[key]
+        if len(some) < limit:
+            self.cells.pop(run, None)
+            self.tallies = {join: count for join, count in self.tallies.items() if join.run != run}
+            self.due = {key: row for key, row in self.due.items() if key.run != run}
+            self.bound = {key: bound for key, bound in self.bound.items() if bound != run}
+        return len(some)
 
     def earliest(self) -> float | None:
         """When the next row falls due."""
@@ -142,6 +165,16 @@ class SimStore:
     async def claim(self, now: float, lease: float, limit: int, owner: str) -> list[Due]:
         """See `StateStore.claim`."""
         found: list[Due] = await Op("write", lambda: self._rows.claim(now, lease, limit, owner))
+        return found
+
+    async def runs(self, after: str, before: str, limit: int) -> list[str]:
+        """See `StateStore.runs`."""
+        found: list[str] = await Op("read", lambda: self._rows.runs(after, before, limit))
+        return found
+
+    async def purge(self, run: str, limit: int) -> int:
+        """See `StateStore.purge`."""
+        found: int = await Op("write", lambda: self._rows.purge(run, limit))
         return found
 
     async def aclose(self) -> None:

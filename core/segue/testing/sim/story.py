@@ -9,6 +9,7 @@ from segue.machine.facts import Fact, Key, Outcome, Placed, Reason, Reset, Stop
 from segue.plan.names import EXIT
 from segue.plan.projection import COORDINATOR
 from segue.ports.store import CellKey, CellKind
+from segue.runtime.placing import corrected
 from segue.testing.sim.log import Log, Said
 from segue.testing.story import End, Place, Story
 from segue.wire import envelope
@@ -69,18 +70,20 @@ def _counting(log: Log, run: str) -> tuple[bool, dict[tuple[str, CellKey], bytes
     found: dict[tuple[str, CellKey], bytes] = {}
     moved = False
     for (part, cell), raw in log.cells.items():
-        if cell.run != run or cell.kind not in (CellKind.OUTCOME, CellKind.PLACED):
+        if cell.run != run or cell.kind not in (CellKind.OUTCOME, CellKind.END, CellKind.PLACED):
             continue
         event, fact = log.read(raw)
         if isinstance(fact, Placed):
             moved = True
             (left.add if (part == COORDINATOR) == (fact.mode == "choreographed") else left.discard)(part)
             continue
+        if not isinstance(fact, Fact):
+            continue  # a stop, in the place of an exit
         found[part, cell] = raw
         if part in left and event.source.endswith(f"/{part}") and not log.attempts[cell]:
             late.add((part, cell))
     for part, cell in late:
-        if part in left or (part, cell._replace(kind=CellKind.CORRECTED)) in log.cells:
+        if part in left or (part, corrected(cell)) in log.cells:
             del found[part, cell]
     return moved, found
 

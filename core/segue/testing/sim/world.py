@@ -22,7 +22,7 @@ from segue.testing.sim.broker import SimBroker, SimRegistry, SimTransport
 from segue.testing.sim.client import Clients, Then
 from segue.testing.sim.faults import Dice, Faults
 from segue.testing.sim.host import Part, SimHost
-from segue.testing.sim.log import Log, listening
+from segue.testing.sim.log import Log, Said, listening
 from segue.testing.sim.ops import Op, Task
 from segue.testing.sim.steps import Steps
 from segue.testing.sim.timeline import EPOCH, Timeline
@@ -30,6 +30,7 @@ from segue.testing.story import Violation
 from segue.wire import records
 from segue.wire.records import FlowRecord
 from segue.wire.requests import Start
+from segue.wire.rights import rights
 from segue.wire.subjects import Subjects
 
 STEPS = 400_000
@@ -81,6 +82,10 @@ class World:
         self.watchers: list[Callable[[str, CellKey, bytes], None]] = []
         self._away = self._hope = 0.0
         self._runs: dict[str, Plan] = {}
+        known = rights(self.plans.values(), self.subjects)
+        self._rights = {one.participant: frozenset(one.publish) for one in known}
+        self._speaker = ""
+        self.log.listeners.append(self._check_right)
         self._deploy()
 
     def homes(self, flow: str) -> tuple[str, ...]:
@@ -194,6 +199,7 @@ class World:
         task.resume(value, error)
 
     def _effect(self, host: Any, op: Op) -> Any:
+        self._speaker = host.name if isinstance(host, SimHost) else ""
         value = op.effect()
         if op.where == "write" and isinstance(host, SimHost):
             host.part.watch()
@@ -219,6 +225,7 @@ class World:
         if away <= now and dice.rng.random() < 0.5:
             self._effect(host, op)
         elif away <= now and op.partly is not None:
+            self._speaker = host.name
             op.partly()
         return StoreUnavailable("the store does not answer") if store else TransportUnavailable("no answer")
 
@@ -227,6 +234,13 @@ class World:
         self.log.recorded(part.name, key, value)
         for watch in self.watchers:
             watch(part.name, key, value)
+
+    def _check_right(self, said: Said) -> None:
+        """Nobody needs to say more than its permissions at a broker allow."""
+        author, subject = self._speaker, said.subject
+        node, above = ".".join(subject.split(".")[:4]), subject.rpartition(".")[0]
+        if self._rights[author].isdisjoint((subject, f"{above}.*", f"{node}.>")):
+            self.log.wrong.append(f"{author} says {said.event.id} on {subject}, and has no right to")
 
     # Setting up.
 
