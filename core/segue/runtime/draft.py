@@ -10,7 +10,7 @@ from segue.plan.names import EXIT, TIMER, watching
 from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
 from segue.runtime.backoff import failed
 from segue.runtime.outbox import Outbox
-from segue.runtime.overdue import PARK_AFTER
+from segue.runtime.overdue import LEASE, PARK_AFTER
 from segue.runtime.sizes import counter
 from segue.runtime.work import Job, Mark, News, RunRef, Ticket, said_again, undoing
 from segue.wire import envelope, requests
@@ -80,27 +80,19 @@ class Draft:
 
     def publish(self, news: News) -> None:
         """Publish the event of a fact, under its redrive."""
-        event, raw = said_again(news.event, news.raw, news.redrive)
-        self.outbox.event(news.run.mode, event.flow, event.node, event.kind, raw)
+        event, news.said = said_again(news.event, news.raw, news.redrive)
+        self.outbox.event(news.run.mode, event.flow, event.node, event.kind, news.said)
 
     def take_back(self, news: News) -> None:
         """Do not say what was decided: somebody else has decided at the same time."""
-        self.outbox.drop(news.raw)
+        self.outbox.drop(news.said)
         if news in self.ended:
             self.ended.remove(news)
             self.after.remove(news.run.guard(news.event.revision))
 
     def job(self, job: Job) -> None:
-        """Make a call, unless it is under way here: then its deliveries wait for it too.
-
-        What a redrive finds open may just be under way in another replica, and not for long enough to have a due row.
-        It gets one now, so that it is called a little later, if it still has no result then.
-        """
+        """Make a call, unless it is under way here: then its deliveries wait for it too."""
         running = self._host.running.get(job.cell) or self.jobs.get(job.cell)
-        if running is None and job.redrive and not job.due and self._host.role.executes:
-            job.attempt = 0
-            self.park(job, self.now.timestamp() + 2 * PARK_AFTER)
-            return
         if running is None:
             self.jobs[job.cell] = running = job
             fresh = job.tickets
@@ -116,6 +108,27 @@ class Draft:
         """Do not make a call after all."""
         del self.jobs[job.cell]
         self.release(job.tickets)
+
+    def back(self, jobs: list[Job]) -> bool:
+        """Give calls a due row that need one from the start; False if there are none.
+
+        Runs of other flows are started now, and asked for later. What a redrive finds open may just be under way in
+        another replica, and not for long enough to have a row: it is called a little later, if it has no result then.
+        """
+        now, found = self.now.timestamp(), False
+        for job in jobs:
+            if job.due:
+                continue
+            if job.run.plan.index.nodes[job.key.node].kind == "flow":
+                self.park(job, now + LEASE)
+            elif job.redrive and self._host.role.executes:
+                self.drop(job)
+                job.attempt = 0
+                self.park(job, now + 2 * PARK_AFTER)
+            else:
+                continue
+            found = True
+        return found
 
     def park(self, job: Job, at: float, again: bool = False) -> None:
         """Give a call a due row; until its outcome is known, nothing else goes on with it.

@@ -60,6 +60,8 @@ class Effects:
                 return self._repeat(view, key, revision, redrive)
             case Choose(facts):
                 self.choose(view, facts)
+                if not view.noticed:
+                    self._turn.rivals.plain += self._turn.choices[-len(facts) :]
             case Sleep() | Listen():
                 self._draft.naps.append((view.run, effect))
         return None

@@ -175,7 +175,6 @@ class Placing:
             return False  # only services listen for it
         if isinstance(fact, Fact | Token | Undone):
             return fact.key.node in view.mine
-        regions = view.run.plan.index.regions
-        if isinstance(fact, Stop) and fact.scope in regions:
-            return regions[fact.scope].construct in view.mine
+        if isinstance(fact, Stop) and fact.scope != RUN:
+            return view.run.plan.index.regions[fact.scope].construct in view.mine
         return ENTRY in view.mine

@@ -45,8 +45,7 @@ class Repeats:
         for fact, event, raw in seen.events.values():
             if isinstance(fact, Placed):
                 continue
-            moved = view.run.epoch > 1 and self._host.placing.speaks(view, fact)
-            if event.source != self._host.source and not moved:
+            if event.source != self._host.source and not self._adopted(view, fact):
                 continue
             if isinstance(fact, Fact) and not self._turn.effects.said(view, fact):
                 continue
@@ -65,8 +64,14 @@ class Repeats:
     def because(self, view: View, seen: Seen) -> None:
         """An end is not told without the stops and resets that led to it, should whoever recorded them have died."""
         for fact, event, raw in seen.events.values():
-            if isinstance(fact, Stop | Reset) and event.source == self._host.source:
+            own = event.source == self._host.source
+            if isinstance(fact, Stop | Reset) and (own or self._adopted(view, fact)):
                 self._publish(view, fact, event, raw, 0)
+
+    def _adopted(self, view: View, fact: AnyFact) -> bool:
+        """Whether a fact that others said is said again here: their placement is over, or the subflow that said it is."""
+        flow = isinstance(fact, Fact) and view.run.plan.index.nodes[fact.key.node].kind == "flow"
+        return (flow or view.run.epoch > 1) and self._host.placing.speaks(view, fact)
 
     def _said(self, view: View, redrive: int) -> bool:
         cell = view.run.noticed

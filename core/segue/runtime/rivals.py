@@ -34,6 +34,9 @@ class Rivals:
 
     Args:
         turn: The turn.
+
+    Attributes:
+        plain: Choices that rest on decisions which the store may refuse.
     """
 
     def __init__(self, turn: Turn) -> None:
@@ -42,6 +45,8 @@ class Rivals:
         self._draft = turn.draft
         self._ceded: set[CellKey] = set()
         self._refused: set[CellKey] = set()
+        self._woken: set[str] = set()
+        self.plain: list[News] = []
 
     def jobs(self) -> list[Job]:
         """The calls of this turn, without those that somebody else makes."""
@@ -71,8 +76,11 @@ class Rivals:
                 continue
             if key in result.refused:
                 self._refused.add(key)
+                self._woken.add(key.run)
                 self._draft.take_back(news)
                 self._draft.naps = [nap for nap in self._draft.naps if nap[0].id != news.run.id]
+                dropped = [choice for choice in self.plain if choice.run.id == news.run.id]
+                self._turn.choices = [choice for choice in self._turn.choices if choice not in dropped]
                 self._turn.whole.wake(self._turn.view(news.run))
                 continue
             if isinstance(news.fact, Fact | Undone):
@@ -102,6 +110,8 @@ class Rivals:
         Raises:
             Overtaken: A run was moved away, and what was decided here is neither to be said nor done.
         """
+        woken, self._woken = self._woken, set()
+        await self.recheck(woken)
         asked: dict[CellKey, View] = {}
         acted = dict(self._turn.acted)
         for job in self._draft.jobs.values():
@@ -116,12 +126,10 @@ class Rivals:
         away = sorted(cell.run for cell in there if cell.kind == CellKind.PLACED)
         if away:
             raise Overtaken(f"{self._host.name}: run {', '.join(away)} was moved meanwhile")
-        if not there:
-            return False
         for cell in there:
             self._turn.whole.wake(asked[cell])
         await self.recheck({cell.run for cell in there})
-        return True
+        return bool(there)
 
     async def recheck(self, runs: Collection[str]) -> None:
         """Calls of runs that have just got their first notice begin, unless they have been given up.
@@ -129,7 +137,7 @@ class Rivals:
         Whoever records a first notice marks the calls that it sees to be ready as begun. It may not have seen what
         this turn recorded, or this turn may have stood still for long; so they are marked here too.
         """
-        jobs = [job for job in self._draft.jobs.values() if job.run.id in runs and not job.undo]
+        jobs = [job for job in self.jobs() if job.run.id in runs and not job.undo]
         if not jobs:
             return
         for job in jobs:

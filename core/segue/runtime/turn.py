@@ -37,7 +37,6 @@ from segue.runtime.draft import Draft
 from segue.runtime.effects import Effects
 from segue.runtime.loading import Loader
 from segue.runtime.naps import Naps
-from segue.runtime.overdue import LEASE
 from segue.runtime.rivals import Rivals, recount
 from segue.runtime.sizes import feeds
 from segue.runtime.view import View
@@ -148,17 +147,8 @@ class Turn:
             draft = self.draft
             if self.choices or self.later or self.whole.pending or draft.cells or draft.due or draft.naps:
                 continue
-            if not (await self.rivals.overtaken() or self._flows()):
+            if not (await self.rivals.overtaken() or self.draft.back(self.rivals.jobs())):
                 return
-
-    def _flows(self) -> bool:
-        """Runs of other flows are started now, and asked for later; False if there are none."""
-        jobs = [
-            job for job in self.rivals.jobs() if not job.due and job.run.plan.index.nodes[job.key.node].kind == "flow"
-        ]
-        for job in jobs:
-            self.draft.park(job, self.draft.now.timestamp() + LEASE)
-        return bool(jobs)
 
     async def _results(self, finished: Iterable[Returned]) -> list[News]:
         """What finished calls propose to record; a failed attempt that another one follows gets a due row instead."""

@@ -139,10 +139,11 @@ class RunRef(NamedTuple):
 class News:
     """A fact that this participant heard, decided or found, with the event that announces it.
 
-    `cell` is where it is recorded; `recorded`: it is there, or in this turn's commit, already; `decided`: in this turn.
+    `cell` is where it is recorded; `recorded`: it is there, or in this turn's commit, already; `decided`: in this turn;
+    `said`: what of it is published.
     """
 
-    __slots__ = ("cell", "decided", "event", "fact", "raw", "recorded", "redrive", "run", "tickets")
+    __slots__ = ("cell", "decided", "event", "fact", "raw", "recorded", "redrive", "run", "said", "tickets")
 
     def __init__(
         self, run: RunRef, fact: AnyFact, event: Event, raw: bytes, tickets: Tickets = (), recorded: bool = False
@@ -155,6 +156,7 @@ class News:
         self.recorded = recorded
         self.redrive = event.redrive
         self.decided = False
+        self.said = b""
         self.cell = run.place(fact)
 
     @property
