@@ -69,7 +69,7 @@ class Repeats:
                 self._publish(view, fact, event, raw, 0)
 
     def _adopted(self, view: View, fact: AnyFact) -> bool:
-        """Whether a fact that others said is said again here: their placement is over, or the subflow that said it is."""
+        """Whether what others said is said again here: their placement is over, or the subflow that said it is."""
         flow = isinstance(fact, Fact) and view.run.plan.index.nodes[fact.key.node].kind == "flow"
         return (flow or view.run.epoch > 1) and self._host.placing.speaks(view, fact)
 
