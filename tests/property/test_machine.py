@@ -18,7 +18,7 @@ from segue.testing.cases import KINDS, pure
 from segue.testing.graphs import workflow_like
 from segue.testing.reference import evaluate
 from segue.testing.sim.faults import WEATHER
-from segue.testing.sim.simulate import simulate
+from segue.testing.sim.simulate import Trace, simulate
 from segue.wire.envelope import SPEC, Event, decode, encode
 from segue.wire.said import fact_of, say
 from segue.wire.subjects import Subjects
@@ -37,11 +37,24 @@ def test_runs_are_what_they_must_be(kind, weather):
 
 def runs(kind: str, seed: int, weather: str) -> int:
     """How many steps were executed in both modes, if both runs are what they must be."""
+    return sum(sum(trace.story.executions.values()) for trace in agreed(kind, seed, weather))
+
+
+def agreed(kind: str, seed: int, weather: str) -> list[Trace]:
+    """The runs of a case in both modes, if both are what they must be."""
     try:
-        traces = agree(KINDS[kind](seed), seed, WEATHER[weather])
+        return list(agree(KINDS[kind](seed), seed, WEATHER[weather]).values())
     except Exception as error:
         pytest.fail(f"python -m segue.testing.soak --seed {seed} --kind {kind} --weather {weather}: {error}")
-    return sum(sum(trace.story.executions.values()) for trace in traces.values())
+
+
+@pytest.mark.parametrize("weather", WEATHER)
+@pytest.mark.usefixtures("patience")
+def test_moved_runs_are_what_they_must_be(weather):
+    """Moved up to three times from either mode, to the other and back: the same as if they had stayed."""
+    traces = [trace for seed in range(40) for trace in agreed("moved", seed, weather)]
+    assert sum(trace.moves for trace in traces) > 40
+    assert sum(trace.moves > 1 for trace in traces) > 10
 
 
 def test_steps_do_run_twice_in_bad_weather():

@@ -114,6 +114,7 @@ def _tree(arguments: Sequence[str]) -> cyclopts.App:
         ("retry", "actions:retry", _CHANGE, "Go on with a run that failed."),
         ("pause", "actions:pause", _CHANGE, "Hold a run."),
         ("resume", "actions:resume", _CHANGE, "Let a paused run go on."),
+        ("move", "actions:move", _CHANGE, "Let a run go on in the other mode."),
         ("runs", "runs:runs", _LOOK, "List runs, newest first."),
         ("where", "where:where", _LOOK, "Where is a run, and why is it not further?"),
         ("serve", "hosting:serve", _RUN, "Run a replica of a service."),

@@ -34,6 +34,9 @@ class CellKind(IntEnum):
     WAITING: a wait, a sleep or a timer has begun.
     SENT: a call was sent, or never will be.
     END: what came of the exit of a region that was stopped before it came to it.
+    PLACED: the run was moved; the revision is the epoch.
+    SNAPSHOT: what was handed over when it was; the revision is the epoch, the tag the page.
+    CORRECTED: what counts instead of what was recorded here after the run had been moved away.
     """
 
     OUTCOME = 1
@@ -48,6 +51,9 @@ class CellKind(IntEnum):
     WAITING = 10
     SENT = 11
     END = 12
+    PLACED = 13
+    SNAPSHOT = 14
+    CORRECTED = 15
 
 
 class CellKey(NamedTuple):

@@ -11,9 +11,11 @@ from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
 from segue.runtime.backoff import failed
 from segue.runtime.outbox import Outbox
 from segue.runtime.overdue import LEASE, PARK_AFTER
+from segue.runtime.saying import said_again
 from segue.runtime.sizes import counter
-from segue.runtime.work import Job, Mark, News, RunRef, Ticket, said_again, undoing
-from segue.wire import envelope
+from segue.runtime.work import Job, Mark, News, RunRef, Ticket, undoing
+from segue.wire import envelope, requests
+from segue.wire.requests import Nap
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
@@ -165,19 +167,23 @@ class Draft:
     def nap(self, run: RunRef, effect: Sleep | Listen) -> None:
         """A node waits for time, or for a signal and perhaps time: give it a due row, and say that it waits."""
         key, revision = effect.key, effect.revision
-        slot = effect.slot if isinstance(effect, Listen) else ""
-        self.mark(run.mark(key.node, key.tag, revision, CellKind.WAITING), slot.encode())
-        at = self.now.timestamp()
-        if isinstance(effect, Listen):
-            if not effect.timeout:
-                return
-            at += effect.timeout
+        at: float | None
+        if isinstance(effect, Sleep):
+            at = effect.until if effect.until is not None else self.now.timestamp() + effect.seconds
         else:
-            at = effect.until if effect.until is not None else at + effect.seconds
-        row = run.row(key, revision)
-        body = envelope.encode(Job(run, key, revision, {}, (), ()).call(self._host.source, self.now))
-        self.due[row] = Due(row, at, 0, body, self._host.replica)
-        self._host.overdue.expect(at)
+            at = self.now.timestamp() + effect.timeout if effect.timeout else None
+        slot = effect.slot if isinstance(effect, Listen) else ""
+        self.wait(run, Nap(*key, revision, slot, at))
+
+    def wait(self, run: RunRef, nap: Nap) -> None:
+        """Say that a node waits, and give it a due row if that is not for ever."""
+        key = Key(nap.node, nap.tag)
+        self.mark(run.mark(*key, nap.revision, CellKind.WAITING), requests.encode_nap(nap))
+        if nap.until is not None:
+            row = run.row(key, nap.revision)
+            body = envelope.encode(Job(run, key, nap.revision, {}, (), ()).call(self._host.source, self.now))
+            self.due[row] = Due(row, nap.until, 0, body, self._host.replica)
+            self._host.overdue.expect(nap.until)
 
     def release(self, tickets: tuple[Ticket, ...]) -> None:
         """Something that deliveries waited for is over."""

@@ -11,19 +11,21 @@ from segue.machine.facts import (
     Choose,
     Effect,
     Fact,
-    Failure,
     Invoke,
     Key,
     Listen,
     Outcome,
+    Placed,
     Record,
     Repeat,
     Sleep,
 )
 from segue.plan.graph import ENTRY, EXIT
 from segue.ports.store import CellKey, Join
+from segue.runtime.saying import make_event
+from segue.runtime.sizes import fitting
 from segue.runtime.view import View
-from segue.runtime.work import Job, News, make_event, mark
+from segue.runtime.work import Job, News, mark
 
 if TYPE_CHECKING:
     from segue.runtime.turn import Turn
@@ -59,6 +61,8 @@ class Effects:
                 return self._repeat(view, key, revision, redrive)
             case Choose(facts):
                 self.choose(view, facts)
+                if not view.noticed:
+                    self._turn.rivals.plain += self._turn.choices[-len(facts) :]
             case Sleep() | Listen():
                 self._draft.naps.append((view.run, effect))
         return None
@@ -67,6 +71,12 @@ class Effects:
         """Facts that count only once they are recorded."""
         for fact in facts:
             self._turn.choices.append(self.news(view, fact))
+            if not isinstance(fact, Placed):
+                self.acts(view)
+
+    def acts(self, view: View) -> None:
+        """Something is decided here that the store does not refuse, should the run have been moved away."""
+        self._turn.acted.setdefault(view.run.id, view.run.epoch)
 
     def give_up(self, job: Job) -> None:
         """Its service declares a call cancelled that was withdrawn and does not run."""
@@ -93,6 +103,8 @@ class Effects:
             cell: Where it is recorded, if not at its place.
         """
         run = view.run
+        if view.noticed:
+            self.acts(view)
         news = self.news(view, fact)
         news.cell = cell or news.cell
         news.recorded = news.decided = True
@@ -161,13 +173,3 @@ class Effects:
         if key.node in self._host.role.emits(view.run.plan, view.run.mode):
             self._draft.publish(news)
         return news
-
-
-def fitting(fact: Fact, why: str) -> Fact:
-    """A decision whose event is too large, as one that fits: no value, or causes that do not say why."""
-    outcome, key = fact.outcome, fact.key
-    if outcome.kind == "completed":
-        error = Failure("PayloadTooLarge", why)
-        return fact._replace(outcome=Outcome("failed", causes=(Cause(key.node, key.tag, error),)))
-    causes = tuple(Cause(cause.node, cause.tag) for cause in outcome.causes)
-    return fact._replace(outcome=Outcome(outcome.kind, causes=causes))

@@ -31,8 +31,10 @@ from segue.ports.transport import Channel, Transport
 from segue.runtime.catalog import Catalog
 from segue.runtime.families import Families
 from segue.runtime.lately import Lately
+from segue.runtime.moving import Moving
 from segue.runtime.orders import Orders
 from segue.runtime.overdue import DueRows
+from segue.runtime.placing import Overtaken, Placing
 from segue.runtime.purge import Purger
 from segue.runtime.reader import Reader
 from segue.runtime.reception import Reception
@@ -110,6 +112,9 @@ class Participant:
         self.facts: Lately[CellKey, tuple[Fact, Event, bytes]] = Lately(FACTS)
         self.counts = Counts()
         self.noticed: Lately[str, bool] = Lately(FACTS)
+        self.moved: Lately[str, None] = Lately(FACTS)
+        self.placing = Placing(self)
+        self.moving = Moving(self)
         self.reader = Reader(self)
         self.orders = Orders(self)
         self.families = Families(self)
@@ -129,13 +134,14 @@ class Participant:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[TaskGroup]:
         """Take part. On leaving, running calls get a grace period; what is left is handed back to other replicas."""
-        requests, questions = self.subjects.requests(self.name), self.subjects.questions(self.name)
+        subjects, name, reception = self.subjects, self.name, self.reception
         async with task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._turns)
             async with (
-                self.transport.respond(requests, self.reception.handle),
-                self.transport.respond(questions, self.reception.question),
+                self.transport.respond(subjects.requests(name), reception.handle),
+                self.transport.respond(subjects.questions(name), reception.question),
+                self.transport.respond(subjects.handovers(name), reception.handover),
                 task_group() as intake,
             ):
                 for channel in self.role.channels:
@@ -163,10 +169,10 @@ class Participant:
             self._inbox.extend(inputs)
             self._filled.set()
 
-    def spawn(self, work: Callable[[Job], Coroutine[Any, Any, None]], job: Job) -> None:
-        """Do something about a call beside the turns."""
+    def spawn(self, work: Callable[[T], Coroutine[Any, Any, None]], item: T) -> None:
+        """Do something about a call, or a run, beside the turns."""
         if self._tasks is not None:
-            self._tasks.start_soon(work, job)
+            self._tasks.start_soon(work, item)
 
     def now(self) -> datetime:
         """The time, for events."""
@@ -268,6 +274,10 @@ class Participant:
         apart = [item for item in inbox if _worn(item)] if len(batch) < len(inbox) else []
         try:
             await Turn(self).run(batch)
+        except Overtaken as found:
+            log.info("%s; the inputs of the turn are taken one by one", found)
+            for item in batch:
+                await self._alone(item)
         except Exception:
             log.exception("%s: a turn failed; its inputs are taken one by one", self.name)
             apart = [*batch, *apart]

@@ -13,6 +13,7 @@ from segue.machine.facts import (
     Fact,
     Key,
     Pause,
+    Placed,
     Reset,
     Signal,
     Stop,
@@ -26,8 +27,7 @@ from segue.ports.tracing import Place
 from segue.ports.transport import Consumer, Delivery
 from segue.wire import envelope
 from segue.wire.envelope import Call, Event
-from segue.wire.requests import Cancel, Hold, Reply, Retry, Send, Start
-from segue.wire.said import Said, say
+from segue.wire.requests import Order, Reply, Start
 
 Mark = tuple[str, str, str, int, int, int]
 """A fact and the number of its redrive; a plain tuple, so that the garbage collector need not look at the many."""
@@ -69,6 +69,7 @@ class RunRef(NamedTuple):
     plan: Plan
     mode: Mode
     key: str
+    epoch: int = 1
 
     def cell(self, key: Key, revision: int = 1) -> CellKey:
         """The cell of a node's outcome."""
@@ -87,8 +88,13 @@ class RunRef(NamedTuple):
         return self.row(Key(EXIT), revision)
 
     def row(self, key: Key, revision: int) -> DueKey:
-        """A due row of a node; that of another revision is never taken for it."""
-        return DueKey(self.id, key.node, key.tag if revision == 1 else f"{key.tag}/{revision}")
+        """A due row of a node; that of another revision or placement is never taken for it."""
+        tag = key.tag if revision == 1 else f"{key.tag}/{revision}"
+        return DueKey(self.id, key.node, tag if self.epoch == 1 else f"{tag}@{self.epoch}")
+
+    def owns(self, row: DueKey) -> bool:
+        """Whether a row of who decides the run is of this placement; if not, there is another one for the same."""
+        return (row.tag.partition("@")[2] or "1") == str(self.epoch)
 
     @property
     def noticed(self) -> CellKey:
@@ -99,6 +105,10 @@ class RunRef(NamedTuple):
     def marked(self) -> CellKey:
         """Where it is recorded that the calls which had begun before the first notice are marked."""
         return CellKey(self.id, RUN, "", 1, CellKind.NOTICED)
+
+    def placed(self, epoch: int) -> CellKey:
+        """Where it is recorded that the run was moved."""
+        return CellKey(self.id, RUN, "", epoch, CellKind.PLACED)
 
     def place(self, fact: AnyFact) -> CellKey:
         """The cell of a fact.
@@ -124,6 +134,8 @@ class RunRef(NamedTuple):
                 return CellKey(self.id, RUN, "", revision, CellKind.RESET)
             case Pause(number):
                 return CellKey(self.id, RUN, "", number, CellKind.PAUSE)
+            case Placed(epoch):
+                return self.placed(epoch)
             case Signal(name, slot):
                 return CellKey(self.id, name, slot, 0, CellKind.SIGNAL)
 
@@ -183,6 +195,7 @@ class Job:
         "key",
         "lost",
         "parked_at",
+        "perhaps",
         "redrive",
         "revision",
         "run",
@@ -212,6 +225,7 @@ class Job:
         self.redrive = 0
         self.undo = False
         self.withdrawn = False
+        self.perhaps = False
         self.born = 0.0
 
     @property
@@ -244,7 +258,10 @@ class Job:
     @property
     def row(self) -> DueKey:
         """Its due row."""
-        return self.run.row(Key(self.name, self.key.tag), self.revision)
+        # That of a step is where it runs, wherever the run is decided.
+        step = self.run.plan.index.nodes[self.key.node].kind == "step"
+        run = self.run._replace(epoch=1) if step else self.run
+        return run.row(Key(self.name, self.key.tag), self.revision)
 
     def call(self, source: str, time: datetime, withdraw: bool = False) -> Call:
         """The command that asks for it, or that says that it is not needed any more."""
@@ -263,6 +280,7 @@ class Job:
             type=envelope.CALL,
             specversion=envelope.SPEC,
             mode=run.mode,
+            epoch=run.epoch,
             inputs=self.inputs,
             tag=self.key.tag,
             revision=self.revision,
@@ -271,6 +289,7 @@ class Job:
             undo=self.undo,
             since=self.since,
             withdraw=withdraw,
+            perhaps=self.perhaps,
         )
 
 
@@ -292,7 +311,7 @@ class Starting(NamedTuple):
 class Asked(NamedTuple):
     """Input of a turn: a request that changes a live run, and where its reply goes."""
 
-    request: Send | Cancel | Retry | Hold
+    request: Order
     replies: list[Reply | None]
     place: int
     done: Any
@@ -320,68 +339,6 @@ class Tick(NamedTuple):
 
 
 Input = Arrived | Starting | Asked | Returned | Overdue | Tick
-
-
-def said_again(event: Event, raw: bytes, redrive: int) -> tuple[Event, bytes]:
-    """An event as it is published under a redrive: another body, or a broker drops it as a repeat of what was lost."""
-    if redrive == event.redrive:
-        return event, raw
-    event = msgspec.structs.replace(event, redrive=redrive)
-    return event, envelope.encode(event)
-
-
-def make_event(run: RunRef, fact: AnyFact, source: str, time: datetime, **more: Any) -> Event:
-    """The event that announces a fact."""
-    said = say(fact)
-    return _event(run, said, source, time, said.id(run.id), **more)
-
-
-def result_event(item: Returned, source: str, time: datetime) -> Event:
-    """The event that announces what an attempt came to."""
-    job = item.job
-    said = Said(job.key.node, job.key.tag, job.revision, item.kind, item.data)
-    kind = item.kind
-    if kind == envelope.ATTEMPT_FAILED:
-        # A node fails for good once, but may fail to be retried often.
-        kind = f"{kind}/{job.attempt}" + ("/undo" if job.undo else "")
-    name = envelope.event_id(job.run.id, job.key.node, job.key.tag, job.revision, kind)
-    more = {"attempt": job.attempt, "began": item.began, "traceparent": item.traceparent}
-    return _event(job.run, said, source, time, name, **more)
-
-
-def _event(run: RunRef, said: Said, source: str, time: datetime, name: str, **more: Any) -> Event:
-    return announced(Origin(run.id, run.plan.hash, run.plan.flow, run.key), said, source, time, name, **more)
-
-
-class Origin(NamedTuple):
-    """The run that an event is about, for those who do not have its plan."""
-
-    run: str
-    plan: str
-    flow: str
-    key: str
-
-
-def announced(of: Origin, said: Said, source: str, time: datetime, name: str, **more: Any) -> Event:
-    """The event that says something."""
-    return Event(
-        id=name,
-        source=source,
-        type=envelope.TYPE + said.kind,
-        subject=f"{of.flow}/{said.node}",
-        time=time,
-        run=of.run,
-        plan=of.plan,
-        flow=of.flow,
-        node=said.node,
-        specversion=envelope.SPEC,
-        data=msgspec.Raw(said.data),
-        tag=said.tag,
-        revision=said.revision,
-        winners=said.winners,
-        key=of.key,
-        **more,
-    )
 
 
 def join_tickets(several: Iterable[Tickets]) -> Tickets:
