@@ -33,8 +33,8 @@ def clean() -> Iterator[None]:
     held.clear()
 
 
-async def ask(here: Stage, who: str, *questions: requests.Request) -> list[requests.Reply]:
-    answer = await here.wiring.transport.request(f"segue.to.{who}", requests.encode(questions), 5)
+async def ask(here: Stage, who: str, *questions: requests.Request, to: str = "move") -> list[requests.Reply]:
+    answer = await here.wiring.transport.request(f"segue.{to}.{who}", requests.encode(questions), 5)
     return requests.decode_replies(answer)
 
 
@@ -53,7 +53,7 @@ async def test_a_part_of_a_run_is_no_run(memory: Config) -> None:
         to = Placing(run.id, straight.plan.hash, straight.name, "p", 2, "choreographed")
         page = Page((msgspec.Raw(envelope.encode(started)),))
         assert await ask(here, "desk", Install(to, page)) == [Done(True)]
-        replies = await ask(here, "desk", requests.Ask(run.id), Cancel(run.id), Move(run.id, "orchestrated"))
+        replies = await ask(here, "desk", requests.Ask(run.id), Cancel(run.id), Move(run.id, "orchestrated"), to="to")
         assert replies[0] == Answer(False)
         assert all(isinstance(reply, Refused) and "not known here" in reply.reason for reply in replies[1:])
         assert (await here.client.find("p")).mode == "orchestrated"
@@ -68,7 +68,7 @@ async def test_who_has_not_got_it_yet_decides_nothing(memory: Config, monkeypatc
         late, request = anyio.Event(), here.wiring.transport.request
 
         async def slow(subject: str, body: bytes, timeout: float) -> bytes:
-            if subject.endswith(".to.hotel"):
+            if subject.endswith(".move.hotel"):
                 await late.wait()
             return await request(subject, body, timeout)
 
@@ -113,6 +113,8 @@ async def test_handing_over_again_gives_the_same(memory: Config) -> None:
             [first] = await ask(here, who, Yield(to))
             assert isinstance(first, Yielded)
             assert await ask(here, who, Yield(to)) == [first]
+        elsewhere = await ask(here, "desk", Yield(to), to="to") + await ask(here, "desk", requests.Ask(run.id))
+        assert elsewhere == [Refused("a request of this kind is not answered here")] * 2
         [refused] = await ask(here, "desk", Yield(to, 99))
         assert isinstance(refused, Refused)
         [unknown] = await ask(here, "desk", Yield(msgspec.structs.replace(to, plan="0" * 32)))
