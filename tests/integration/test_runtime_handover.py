@@ -18,7 +18,7 @@ from segue.plan.graph import EXIT
 from segue.plan.projection import COORDINATOR
 from segue.ports.store import CellKey, CellKind
 from segue.runtime.moving import Moving
-from segue.runtime.placing import truth
+from segue.runtime.placing import corrected, truth
 from segue.runtime.work import RunRef, make_event
 from segue.wire import envelope, requests
 from segue.wire.requests import Answer, Cancel, Done, Install, Move, Page, Placing, Refused, Yield, Yielded
@@ -144,5 +144,9 @@ def test_what_others_decided_counts_instead_of_what_came_too_late() -> None:
 
     cells: dict[CellKey, bytes] = {key: body("skipped")}
     assert truth(cells) == cells
-    cells[key._replace(kind=CellKind.CORRECTED)] = body("cancelled")
+    cells[corrected(key)] = body("cancelled")
     assert truth(cells) == {key: body("cancelled")}
+    # The exit of a region that was stopped has a cell beside that of the stop.
+    end = key._replace(kind=CellKind.END)
+    cells |= {end: body("failed"), corrected(end): body("aborted")}
+    assert truth(cells) == {key: body("cancelled"), end: body("aborted")}

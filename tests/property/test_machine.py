@@ -59,7 +59,7 @@ def test_moved_runs_are_what_they_must_be(weather):
 
 def test_steps_do_run_twice_in_bad_weather():
     repeated: Counter[str] = Counter()
-    for seed in range(80):
+    for seed in range(120):
         for weather, faults in WEATHER.items():
             trace = simulate(*KINDS["fickle"](seed)[:2], MODES[seed % 2], seed, faults=faults)
             repeated[weather] += sum(count > 1 for count in trace.story.executions.values())

@@ -12,7 +12,8 @@ from segue.runtime.backoff import failed
 from segue.runtime.outbox import Outbox
 from segue.runtime.overdue import LEASE, PARK_AFTER
 from segue.runtime.sizes import counter
-from segue.runtime.work import Job, Mark, News, RunRef, Ticket, said_again, undoing
+from segue.runtime.tickets import Ticket
+from segue.runtime.work import Job, Mark, News, RunRef, said_again, undoing
 from segue.wire import envelope, requests
 from segue.wire.requests import Nap
 
@@ -112,8 +113,10 @@ class Draft:
     def back(self, jobs: list[Job]) -> bool:
         """Give calls a due row that need one from the start; False if there are none.
 
-        Runs of other flows are started now, and asked for later. What a redrive finds open may just be under way in
-        another replica, and not for long enough to have a row: it is called a little later, if it has no result then.
+        Runs of other flows are started now, and asked for later. What was delivered again may have killed its process:
+        its row counts its attempts before they begin. What a redrive finds open may just be under way in another
+        replica, and not for long enough to have a row: it is called a little later, if it has no result then. And what
+        follows from a row or a request has no delivery behind it.
         """
         now, found = self.now.timestamp(), False
         for job in jobs:
@@ -121,10 +124,12 @@ class Draft:
                 continue
             if job.run.plan.index.nodes[job.key.node].kind == "flow":
                 self.park(job, now + LEASE)
-            elif job.redrive and self._host.role.executes:
+            elif self._host.role.executes and (job.redrive or job.redelivered):
                 self.drop(job)
                 job.attempt = 0
-                self.park(job, now + 2 * PARK_AFTER)
+                self.park(job, now if job.redelivered else now + 2 * PARK_AFTER)
+            elif self._host.role.executes and job.bare:
+                self.park(job, now + LEASE)
             else:
                 continue
             found = True

@@ -5,6 +5,7 @@ A row is claimed by pushing its time forward, so that a claimer that dies loses 
 - a failed attempt: the next one, at the end of its backoff;
 - a call that takes longer than a turn ("parked"): its row backs it, so that no message is held long; it is pushed
   forward while the call runs here, and another replica takes over if it is not;
+- a call that was delivered again and has no result (`suspects`): whoever made it may have died of it;
 - a node that waits for time, or for a signal and not for ever (`naps`);
 - a run of another flow that a node stands for: its start is repeated now and then, until its end is heard;
 - a run that is being moved, at who has granted it (`moving`);
@@ -48,6 +49,9 @@ POLL = 0.25
 
 LEASE = 15.0
 """Seconds for which a claimed or parked row belongs to its owner."""
+
+SURVIVED = 600.0
+"""Seconds after which a call that runs is not what kills its process, if that dies."""
 
 PARK_AFTER = 1.0
 """Seconds after which a call is parked."""
@@ -99,10 +103,20 @@ class DueRows:
             return
         host.put(*(Overdue(row) for row in rows))
 
-    def row(self, job: Job, at: float, again: bool = False) -> Due:
-        """The row of a job that goes on at `at`; `again`: nothing runs until then, it is the next attempt."""
+    def row(self, job: Job, at: float, again: bool = False, begun: bool = True) -> Due:
+        """The row of a job that goes on at `at`.
+
+        Args:
+            job: The job.
+            at: When somebody may claim it.
+            again: Nothing runs until then: it is the next attempt.
+            begun: Whether the job's attempt is lost if somebody claims the row.
+        """
+        begun = begun and job.attempt > 0
+        survived = job.started and self._host.clock() - job.started >= SURVIVED
         self.expect(at)
         call = job.call(self._host.source, self._host.now())
+        call = msgspec.structs.replace(call, lost=0 if again or survived else job.lost + begun)
         if again:
             call = msgspec.structs.replace(call, type=RETRY)
         if job.born:
@@ -129,9 +143,10 @@ class DueRows:
             job.tickets = ()
 
     async def give_back(self) -> None:
-        """Let other replicas go on at once with the parked calls that do not end here."""
+        """Let other replicas go on at once with the parked calls that do not end here, which is not their fault."""
         now = self._time()
-        rows = [self.row(job, now) for job in self._host.running.values() if job.due]
+        rows = [self.row(job, now, begun=False) for job in self._host.running.values() if job.due]
+        rows += self._host.suspects.rows(now)
         try:
             if rows:
                 if self._host.values.pending:
@@ -163,13 +178,18 @@ class DueRows:
                 log.error("due row of run %s, node %s: %s", row.key.run, row.key.node, error)
                 continue
             job.attempt, job.due, job.born = row.attempt + 1, True, call.time.timestamp()
+            job.lost = call.lost
             if job.cell in self._host.running:
+                continue
+            if call.type != RETRY and run.plan.index.nodes[call.node].kind == "step":
+                self._host.suspects.wait(job)
                 continue
             jobs.append(job)
             if call.type == RETRY and not job.undo:
                 again.append(job)
         given_up = await backoff.begin(self._host, again)
         jobs = [job for job in jobs if job not in given_up]
+        jobs += self._host.suspects.ready()
         for job in given_up:
             turn.effects.give_up(job)
             turn.draft.after.append(job.row)
@@ -178,7 +198,7 @@ class DueRows:
             there = {item.cell for item in repeated}
             turn.draft.after += [job.row for job in jobs if job.cell in there]
             news += repeated
-            self._starts(turn, jobs)
+            self._begin(turn, jobs)
         return news
 
     async def _calls(self, rows: list[Due]) -> list[tuple[Due, Call, RunRef]]:
@@ -200,12 +220,14 @@ class DueRows:
         placed = await self._host.placing.runs([run for _, _, run in found])
         return [(row, call, placed.get(run.id, run)) for row, call, run in found]
 
-    def _starts(self, turn: Turn, jobs: list[Job]) -> None:
-        """Runs of other flows are asked for less and less often."""
+    def _begin(self, turn: Turn, jobs: list[Job]) -> None:
+        """Record attempts before they begin; runs of other flows are asked for less and less often."""
         for job in jobs:
-            if job.cell in turn.draft.jobs and job.run.plan.index.nodes[job.key.node].kind == "flow":
-                pause = min(LEASE * 2.0**job.attempt, GUARD_LAST)
+            if job.cell in turn.draft.jobs:
+                kind = job.run.plan.index.nodes[job.key.node].kind
+                pause = LEASE if kind == "step" else min(LEASE * 2.0**job.attempt, GUARD_LAST)
                 turn.draft.due[job.row] = self.row(job, turn.draft.now.timestamp() + pause)
+                job.parked_at = self._host.clock()
 
     async def _guards(self, turn: Turn, rows: list[Due]) -> list[News]:
         news: list[News] = []

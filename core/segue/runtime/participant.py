@@ -40,10 +40,12 @@ from segue.runtime.reader import Reader
 from segue.runtime.reception import Reception
 from segue.runtime.roles import Role
 from segue.runtime.sizes import Sizes
+from segue.runtime.suspects import Suspects
 from segue.runtime.tasks import task_group
+from segue.runtime.tickets import Ticket
 from segue.runtime.turn import Turn
 from segue.runtime.values import ENVELOPE_ROOM, M, Values
-from segue.runtime.work import Arrived, Asked, Input, Job, Mark, Returned, RunRef, Starting, Tick, Ticket
+from segue.runtime.work import Arrived, Asked, Input, Job, Mark, Returned, RunRef, Starting, Tick
 from segue.wire import envelope
 from segue.wire.envelope import Event
 from segue.wire.requests import Refused
@@ -65,7 +67,7 @@ SEEN, FACTS = 50_000, 4_000
 """How many facts this process remembers to have handled, and how many values of facts that feed joins here."""
 
 POISONOUS = 5
-"""Deliveries after which a message whose turn always fails goes to the dead letters."""
+"""Deliveries after which a message whose turn always fails goes to the dead letters; any other has turns of its own."""
 
 
 class Participant:
@@ -120,6 +122,7 @@ class Participant:
         self.reception = Reception(self)
         self.overdue = DueRows(self)
         self.purger = Purger(self)
+        self.suspects = Suspects(self)
         self._inbox: list[Input] = []
         self._tasks: TaskGroup | None = None
         self.stopping = False
@@ -266,23 +269,25 @@ class Participant:
 
     async def turn(self) -> None:
         """Take what is in the inbox through one turn."""
-        batch, self._inbox = self._inbox, []
+        inbox, self._inbox = self._inbox, []
         self._drained.set()
+        batch = [item for item in inbox if not _worn(item)]
+        apart = [item for item in inbox if _worn(item)] if len(batch) < len(inbox) else []
         try:
             await Turn(self).run(batch)
         except Overtaken as found:
             log.info("%s; the inputs of the turn are taken one by one", found)
-            for item in batch:
-                await self._alone(item)
+            apart = [*batch, *apart]
         except Exception:
             log.exception("%s: a turn failed; its inputs are taken one by one", self.name)
-            for item in batch:
-                await self._alone(item)
+            apart = [*batch, *apart]
+        for item in apart:
+            await self._alone(item)
 
     async def _alone(self, item: Input) -> None:
         """Take one input in a turn of its own, so that whatever is wrong with it holds up nobody."""
         try:
-            await Turn(self).run([item])
+            await Turn(self, again=True).run([item])
         except Exception as error:
             log.warning("%s: handed back after %s: %s", self.name, type(error).__name__, error)
             await self._hand_back(item, f"{type(error).__name__}: {error}", isinstance(error, ObjectLost))
@@ -347,6 +352,11 @@ class Participant:
         await self._quiet.wait()
         if self.done:
             await self.insist(partial(self.store.commit, done=self.done))
+
+
+def _worn(item: Input) -> bool:
+    """Whether a message was delivered so often that it may kill this process, in nobody's turn but its own."""
+    return isinstance(item, Arrived) and item.ticket.delivery.deliveries > POISONOUS
 
 
 class Counts:

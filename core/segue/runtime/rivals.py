@@ -78,17 +78,24 @@ class Rivals:
                 self._refused.add(key)
                 self._woken.add(key.run)
                 self._draft.take_back(news)
-                self._draft.naps = [nap for nap in self._draft.naps if nap[0].id != news.run.id]
-                dropped = [choice for choice in self.plain if choice.run.id == news.run.id]
+                # What follows from it is found again, with the notices in view.
+                self._draft.naps = [nap for nap in self._draft.naps if nap[0].id != key.run]
+                dropped = [choice for choice in self.plain if choice.run.id == key.run]
                 self._turn.choices = [choice for choice in self._turn.choices if choice not in dropped]
                 self._turn.whole.wake(self._turn.view(news.run))
                 continue
             if isinstance(news.fact, Fact | Undone):
                 self._draft.forget(news.run, news.fact)
-            if key in result.lost and not news.event.attempt and not recount(cell, news, result.lost):
+            if key in result.lost and not news.event.attempt and not self.recount(cell, news, result.lost):
                 self._ceded.add(key)
             if result.lost.get(key, news.raw) != news.raw and news.decided:
                 await self._lost(news, result.lost[key])
+
+    def recount(self, cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:
+        """Whether a fact that was there before may not have led on; else whoever has just recorded it is at it."""
+        if cell.key not in lost:
+            return False
+        return news is None or news.repeated or self._turn.again or lost[cell.key] == cell.value
 
     async def _lost(self, news: News, raw: bytes) -> None:
         """A decision that somebody else has recorded; one of them may have died before it said so."""
@@ -99,7 +106,7 @@ class Rivals:
         found.recorded, found.redrive = True, news.redrive
         if not isinstance(found.fact, Fact):
             self._turn.later.append(found)
-        elif news.repeated and self._turn.effects.said(self._turn.view(news.run), found.fact):
+        elif (news.repeated or self._turn.again) and self._turn.effects.said(self._turn.view(news.run), found.fact):
             self._draft.publish(found)
 
     async def overtaken(self) -> bool:
@@ -147,10 +154,3 @@ class Rivals:
         for job in jobs:
             if lost.get(job.sending) == NEVER or job.cell in over:
                 self._draft.drop(job)
-
-
-def recount(cell: Cell, news: News | None, lost: dict[CellKey, bytes]) -> bool:
-    """Whether a fact that was there before may not have led on; else whoever has just recorded it is at it."""
-    if cell.key not in lost:
-        return False
-    return news is None or news.repeated or lost[cell.key] == cell.value

@@ -37,22 +37,12 @@ from segue.runtime.draft import Draft
 from segue.runtime.effects import Effects
 from segue.runtime.loading import Loader
 from segue.runtime.naps import Naps
-from segue.runtime.rivals import Rivals, recount
+from segue.runtime.rivals import Rivals
 from segue.runtime.sizes import feeds
+from segue.runtime.tickets import Tickets
 from segue.runtime.view import View
 from segue.runtime.whole import Whole
-from segue.runtime.work import (
-    Arrived,
-    Asked,
-    Input,
-    News,
-    Overdue,
-    Returned,
-    RunRef,
-    Starting,
-    Tickets,
-    result_event,
-)
+from segue.runtime.work import Arrived, Asked, Input, News, Overdue, Returned, RunRef, Starting, result_event
 from segue.wire import envelope
 from segue.wire.envelope import ATTEMPT_FAILED, Event
 from segue.wire.said import fact_of, is_notice
@@ -74,10 +64,12 @@ class Turn:
 
     Args:
         host: The participant: its role, store, transport and catalog.
+        again: Whether its inputs have been in a turn before, which may have failed half-way.
     """
 
-    def __init__(self, host: Participant) -> None:
+    def __init__(self, host: Participant, again: bool = False) -> None:
         self.host = host
+        self.again = again
         self.draft = Draft(host)
         self.views: dict[str, View] = {}
         self.counted: set[CellKey] = set()
@@ -188,7 +180,8 @@ class Turn:
         for news in proposed:
             raw = lost.get(news.cell)
             is_entry = isinstance(news.fact, Fact) and news.fact.key.node == ENTRY
-            if raw is not None and is_entry and (news.run.id in self.started or raw != news.raw):
+            another = news.run.id in self.started or raw != news.raw
+            if raw is not None and is_entry and another and not self.again:
                 continue  # somebody else has started it, and its guard sees that it gets going
             found = news if raw is None else await self._winner(news, raw)
             if found is not None:
@@ -303,7 +296,9 @@ class Turn:
             )
             await self.rivals.found(written, result)
             # What was there before counts no more, here or in a commit whose answer was lost: its joins are asked for.
-            again = {join for cell in cells if recount(*written[cell.key], result.lost) for join in cell.joins}
+            again = {
+                join for cell in cells if self.rivals.recount(*written[cell.key], result.lost) for join in cell.joins
+            }
             again -= result.tallies.keys()
             tallies = self.host.sizes.hear(result.tallies)
             if again:

@@ -187,7 +187,7 @@ class Whole:
         self._host.placing.forward(self._turn, view, items)
         if not view.mine:
             return
-        if redrive or any(item.repeated for item in items):
+        if redrive or self._turn.again or any(item.repeated for item in items):
             self._repeats.all(view, seen, redrive)
         if any(isinstance(item.fact, Reset) for item in items):
             self._repeats.renew(view, seen)
@@ -324,7 +324,7 @@ class Whole:
             self._draft.mark(job.sending)
             self._draft.park(job, self._draft.now.timestamp() + LEASE)
             return job
-        if job.sending in seen.marks and not redrive:
+        if job.sending in seen.marks and not (redrive or self._turn.again):
             return None
         self._draft.mark(job.sending)
         return job

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from segue.plan.graph import EXIT, RUN, Plan
 from segue.plan.projection import Mode
 from segue.ports.store import CellKey, CellKind, Due, DueKey
 from segue.ports.tracing import Place
-from segue.ports.transport import Consumer, Delivery
+from segue.runtime.tickets import Ticket, Tickets, redelivered
 from segue.wire import envelope
 from segue.wire.envelope import Call, Event
 from segue.wire.requests import Order, Reply, Start
@@ -42,20 +41,6 @@ def mark(cell: CellKey, redrive: int) -> Mark:
 def undoing(node: str) -> str:
     """The name under which the undo of a node has its marks and due rows."""
     return f"{node}:undo"
-
-
-class Ticket:
-    """A delivery and how many things must still happen before it may be acknowledged."""
-
-    __slots__ = ("consumer", "delivery", "holds")
-
-    def __init__(self, delivery: Delivery, consumer: Consumer) -> None:
-        self.delivery = delivery
-        self.consumer = consumer
-        self.holds = 0
-
-
-Tickets = tuple[Ticket, ...]
 
 
 class RunRef(NamedTuple):
@@ -167,7 +152,7 @@ class News:
     @property
     def repeated(self) -> bool:
         """Whether what it rests on was redelivered or redriven: somebody may have died over it."""
-        return self.redrive > 0 or any(ticket.delivery.deliveries > 1 for ticket in self.tickets)
+        return self.redrive > 0 or redelivered(self.tickets)
 
     @property
     def mark(self) -> Mark:
@@ -184,10 +169,12 @@ class Job:
     __slots__ = (
         "args",
         "attempt",
+        "bare",
         "born",
         "due",
         "inputs",
         "key",
+        "lost",
         "parked_at",
         "perhaps",
         "redrive",
@@ -210,8 +197,10 @@ class Job:
         self.inputs = inputs
         self.tickets = tickets
         self.attempt = 1
+        self.bare = False
         self.since = 1
         self.started = 0.0
+        self.lost = 0
         self.parked_at = 0.0
         self.due = False
         self.redrive = 0
@@ -236,6 +225,11 @@ class Job:
     def parking(self) -> CellKey:
         """Where it is recorded that it has a due row."""
         return CellKey(self.run.id, self.name, self.key.tag, self.revision, CellKind.PARKED)
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether somebody may have begun it, and died."""
+        return redelivered(self.tickets)
 
     @property
     def sending(self) -> CellKey:
@@ -389,8 +383,3 @@ def announced(of: Origin, said: Said, source: str, time: datetime, name: str, **
         key=of.key,
         **more,
     )
-
-
-def join_tickets(several: Iterable[Tickets]) -> Tickets:
-    """Each ticket once."""
-    return tuple(dict.fromkeys(ticket for tickets in several for ticket in tickets))

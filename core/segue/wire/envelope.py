@@ -128,6 +128,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     `since`: the revision since which the node was never undone; the idempotency key has it, `revision` is the result's.
     `perhaps`: it may have been made before the run was moved, so it is made only if nothing comes of it for a while.
     `dataref`: as of an event.
+    `lost`: how many attempts in a row, the one that may be under way included, have no result; in due rows only.
     """
 
     id: str
@@ -156,6 +157,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     withdraw: bool = False
     perhaps: bool = False
     dataref: str = ""
+    lost: int = 0
 
 
 def event_id(run: str, node: str, tag: str, revision: int, kind: str) -> str:
