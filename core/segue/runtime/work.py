@@ -240,8 +240,9 @@ class Job:
     def row(self) -> DueKey:
         """Its due row."""
         # That of a step is where it runs, wherever the run is decided.
-        step = self.run.plan.index.nodes[self.key.node].kind == "step"
-        run = self.run._replace(epoch=1) if step else self.run
+        run = self.run
+        if run.epoch > 1 and run.plan.index.nodes[self.key.node].kind == "step":
+            run = run._replace(epoch=1)
         return run.row(Key(self.name, self.key.tag), self.revision)
 
     def call(self, source: str, time: datetime, withdraw: bool = False) -> Call:
