@@ -12,13 +12,14 @@ from segue.plan.graph import ENTRY, EXIT, RUN, Plan
 from segue.plan.names import opening
 from segue.plan.projection import Mode
 
+OVER = "the run has ended"
 _GATES = ("entry", "exit", "open", "settle", "timer")
 
 
 def cancel(plan: Plan, state: State) -> Stop | str:
     """Stop a run; or why not."""
     if Key(EXIT) in state.outcomes:
-        return "the run has ended"
+        return OVER
     if (RUN, "", state.revision) in state.stops:
         return "the run is being stopped"
     return Stop(RUN, "", state.revision, "cancelled")
@@ -47,7 +48,7 @@ def hold(state: State, number: int, paused: bool) -> Pause | str:
         paused: Whether it shall be held.
     """
     if Key(EXIT) in state.outcomes:
-        return "the run has ended"
+        return OVER
     if state.paused == paused:
         return "the run is paused" if paused else "the run is not paused"
     return Pause(number + 1)
@@ -64,7 +65,7 @@ def move(state: State, now: Placed | None, started: Mode, wanted: Mode, epoch: i
         epoch: The placement that the caller saw, or 0.
     """
     if Key(EXIT) in state.outcomes:
-        return "the run has ended"
+        return OVER
     current, mode = (1, started) if now is None else now[:2]
     if mode == wanted:
         return f"the run is {mode}"

@@ -130,7 +130,7 @@ class Orders:
         if before is not None and request.id and before.id == request.id:
             return before  # sent again because the answer was lost
         if Key(EXIT) in state.outcomes:
-            return "the run has ended"
+            return orders.OVER
         if before is not None:
             return "a signal was there before, and the first one counts"
         try:

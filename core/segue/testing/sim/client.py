@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from segue.errors import TransportUnavailable
+from segue.machine.orders import OVER
 from segue.plan.graph import Const, Plan
 from segue.plan.names import RUN
 from segue.ports.store import CellKey, CellKind
 from segue.testing.behaviours import Sent
 from segue.testing.sim.ops import Pause, Task
 from segue.wire import requests
-from segue.wire.requests import Refused, Reply, Request, Send, Start
+from segue.wire.requests import Done, Refused, Reply, Request, Send, Start
 
 if TYPE_CHECKING:
     from segue.testing.sim.world import World
@@ -100,6 +102,7 @@ class Signals:
         self._run = run
         self._behaviour = behaviour
         self._sent: set[tuple[str, str]] = set()
+        self._missed: set[tuple[str, str]] = set()
         world.watchers.append(self._opened)
 
     def early(self) -> None:
@@ -117,7 +120,10 @@ class Signals:
 
     def _send(self, name: str, slot: str, early: bool) -> None:
         signal = self._behaviour.signal(name, slot)
-        if signal is None or (early and not signal.early) or (name, slot) in self._sent:
+        if signal is None or (early and not signal.early):
+            return
+        if (name, slot) in self._sent:
+            self._missed.add((name, slot))
             return
         self._sent.add((name, slot))
         values = [signal.value, *signal.copies]
@@ -128,6 +134,16 @@ class Signals:
             value = msgspec.Raw(msgspec.json.encode(values[number]))
             request = Send(self._run, name, value, slot, f"{name}/{slot}/{number}")
             self._world.log.signals.setdefault((name, slot), []).append(values[number])
-            self._world.clients.ask(self._plan.flow, request, self._world.dice.travel(), lambda _: send(number + 1))
+            self._world.clients.ask(self._plan.flow, request, self._world.dice.travel(), partial(answered, number))
+
+        def answered(number: int, reply: Reply) -> None:
+            if isinstance(reply, Done) and reply.note == OVER:
+                # A retry may open the wait again, or has done so while the answer was on its way.
+                self._sent.discard((name, slot))
+                if (name, slot) in self._missed:
+                    self._missed.discard((name, slot))
+                    self._send(name, slot, early=False)
+            else:
+                send(number + 1)
 
         send(0)
