@@ -34,6 +34,7 @@ class CellKind(IntEnum):
     WAITING: a wait, a sleep or a timer has begun.
     SENT: a call was sent, or never will be.
     END: what came of the exit of a region that was stopped before it came to it.
+    MARK: how far the store is; belongs to no run.
     """
 
     OUTCOME = 1
@@ -48,6 +49,7 @@ class CellKind(IntEnum):
     WAITING = 10
     SENT = 11
     END = 12
+    MARK = 15
 
 
 class CellKey(NamedTuple):
@@ -115,7 +117,13 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class StateStore(Protocol):
-    """One participant's part of a store. Raises `StoreUnavailable` where trying again may help."""
+    """One participant's part of a store. Raises `StoreUnavailable` where trying again may help.
+
+    Attributes:
+        durable: What was committed outlives the process.
+    """
+
+    durable: bool
 
     async def load(self, keys: Iterable[CellKey]) -> dict[CellKey, bytes]:
         """The recorded values of those keys that exist, as of now (never from a cache)."""

@@ -27,6 +27,7 @@ from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.plan.projection import COORDINATOR, Mode
 from segue.ports.store import CellKey, CellKind, Due
 from segue.runtime import backoff
+from segue.runtime.pacing import Pace, spread
 from segue.runtime.work import Job, News, Overdue, RunRef
 from segue.wire import envelope
 
@@ -52,6 +53,10 @@ GUARD_FIRST, GUARD_LAST = 30.0, 600.0
 """Seconds until an open run's start is repeated for the first time; doubling up to the second figure."""
 
 CLAIM = 500
+"""Rows that are claimed at a time."""
+
+MORE = 0.05
+"""Seconds until the next claim, if there were so many."""
 
 
 def newest_end(cells: Mapping[CellKey, bytes]) -> bytes | None:
@@ -70,6 +75,7 @@ class DueRows:
 
     def __init__(self, host: Participant) -> None:
         self._host = host
+        self._pace = Pace(host.values.limits.guards)
         self._next = 0.0
         self._woken = anyio.Event()
 
@@ -94,6 +100,8 @@ class DueRows:
             log.warning("due rows: %s", error.message)
             return
         host.put(*(Overdue(row) for row in rows))
+        if len(rows) == CLAIM:
+            self.expect(now + MORE)
 
     def row(self, job: Job, at: float, again: bool = False) -> Due:
         """The row of a job that goes on at `at`; `again`: nothing runs until then, it is the next attempt."""
@@ -138,7 +146,9 @@ class DueRows:
 
     async def read(self, turn: Turn, rows: list[Due]) -> list[News]:
         """Turn claimed rows into jobs, and guards into news of their runs' starts."""
-        news = await self._guards(turn, [row for row in rows if row.key.node == EXIT])
+        guards, later = self._pace.sort([row for row in rows if row.key.node == EXIT], turn.draft.now.timestamp())
+        turn.draft.due |= {row.key: row for row in later}
+        news = await self._guards(turn, guards)
         jobs: list[Job] = []
         again: list[Job] = []
         for row in rows:
@@ -223,7 +233,7 @@ class DueRows:
                 continue
             log.info("run %s of %s is overdue: repeating its start (%d)", run.id, event.flow, attempt)
             news.append(item)
-            pause = min(GUARD_FIRST * 2 ** min(attempt, 10), GUARD_LAST)
+            pause = spread(run.id, attempt, min(GUARD_FIRST * 2 ** min(attempt, 10), GUARD_LAST))
             turn.draft.due[row.key] = Due(row.key, turn.draft.now.timestamp() + pause, attempt, b"")
         return news
 

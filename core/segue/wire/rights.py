@@ -139,7 +139,7 @@ def rights(plans: Iterable[Plan], subjects: Subjects, services: Iterable[str] = 
             listen=ends,
             ask=(*homes, *(question for question in questions if question != subjects.questions(COORDINATOR))),
             answer=(subjects.requests(COORDINATOR), subjects.questions(COORDINATOR)),
-            registry=tuple(told),
+            registry=(*told, f"{records.STORE}.{COORDINATOR}"),
             carries=True,
             forgets=True,
         ),
@@ -175,7 +175,7 @@ def _service(plans: Sequence[Plan], subjects: Subjects, name: str, questions: Se
         consume=(("events", name), ("commands", name)),
         ask=tuple(sorted(ask)),
         answer=(subjects.requests(name), subjects.questions(name)),
-        registry=(f"{records.SERVICE}.{name}",),
+        registry=(f"{records.SERVICE}.{name}", f"{records.STORE}.{name}"),
         carries=True,
         forgets=any(plan.home == name for plan in plans),
     )
