@@ -70,7 +70,7 @@ class Marks:
             return
         await self.find()
         self.check()
-        await self._mark(self._number + 1)
+        await self._host.insist(partial(self._mark, self._number or 1))
         async with task_group() as tasks:
             tasks.start_soon(self._watch)
             yield

@@ -88,6 +88,17 @@ async def service(
             yield host
 
 
+def idle(wiring: Wiring, name: str, store: StateStore) -> Participant:
+    """A participant that takes no part, to look after its store.
+
+    Args:
+        wiring: Transport, catalog and the rest.
+        name: A service, or `coordinator`.
+        store: Its part of a store.
+    """
+    return _participant(name, CoordinatorRole() if name == COORDINATOR else ServiceRole(name), wiring, store)
+
+
 def _participant(name: str, role: Role, wiring: Wiring, store: StateStore) -> Participant:
     transport, catalog, subjects, values, tracing, retention = wiring
     host = Participant(name, role, transport, store, catalog, subjects, tracing, values)

@@ -1,0 +1,175 @@
+"""Stores that come from a backup: refused, then made good from the journal; nothing runs twice, no key starts anew."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import aclosing
+from pathlib import Path
+
+import anyio
+import msgspec
+import pytest
+from orders import LOG, Order, app, place_order
+from stage import Stage, eventually, stage
+
+from segue import compose
+from segue.config import Config
+from segue.errors import StoreBehind
+from segue.hooks import open_store
+from segue.plan.projection import COORDINATOR, MODES, Mode
+from segue.runtime import marks, overdue, reception, serving
+from segue.runtime.restore import Restored, restore
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (overdue, reception):
+        monkeypatch.setattr(module, "GUARD_FIRST", 0.3)
+    monkeypatch.setattr(overdue, "LEASE", 1.0)
+
+
+async def run_orders(here: Stage, name: str, number: int) -> dict[str, str]:
+    """Run orders to their ends; the run of each key."""
+    found: dict[str, str] = {}
+
+    async def one(key: str) -> None:
+        run = await here.client.start(place_order, Order(key, 500))
+        assert (await run.result(20)).order == key
+        found[key] = run.id
+
+    async with anyio.create_task_group() as tasks:
+        for n in range(number):
+            tasks.start_soon(one, f"{name}{n}")
+    return found
+
+
+async def observed(here: Stage) -> None:
+    """Wait until the observer has written everything."""
+
+    async def all_written() -> bool:
+        backlog = await here.wiring.transport.backlog("events", "observer")
+        return backlog is not None and backlog.waiting + backlog.delivered == 0
+
+    await eventually(all_written)
+
+
+async def restored(config: Config, part: str) -> Restored:
+    """What `segue restore` does."""
+    async with compose.wired(config) as wiring, compose.journal(config) as journal:
+        async with aclosing(await open_store(config.store_for(part), part)) as store:
+            return await restore(serving.idle(wiring, part, store), journal)
+
+
+def copy(folder: Path, there: Path) -> None:
+    """Copy the databases of all participants, while nobody has them open."""
+    assert not list(folder.glob("*.db-wal"))
+    there.mkdir(exist_ok=True)
+    for file in folder.glob("*.db"):
+        if file.stem != "journal":
+            shutil.copy(file, there / file.name)
+
+
+@each_mode
+async def test_an_old_store_is_refused_and_made_good(mode: Mode, nats: Config, tmp_path: Path) -> None:
+    LOG.clear()
+    backup = tmp_path / "backup"
+    async with stage(app, nats, mode) as here:
+        async with here.running():
+            old = await run_orders(here, "old", 20)
+        copy(tmp_path, backup)
+        async with here.running():
+            new = await run_orders(here, "new", 20)
+            await observed(here)
+    executed = dict(LOG)
+    assert set(executed.values()) == {1}
+    copy(backup, tmp_path)
+    parts = [*app.services, *([COORDINATOR] if mode == "orchestrated" else [])]  # else it has nothing to lose
+    async with stage(app, nats, mode) as here:
+        for part in parts:
+            with pytest.raises(StoreBehind, match=f"store of {part} is older .*\n.*segue restore {part}"):
+                async with here.running(part):
+                    pytest.fail("it serves")
+    for part in parts:
+        found = await restored(nats, part)
+        assert found.runs == 40
+        assert found.facts // 2 <= found.missing < found.facts
+        assert (await restored(nats, part)).missing == 0
+    async with stage(app, nats, mode) as here, here.running():
+        for key, run in {**old, **new}.items():
+            again = await here.client.start(place_order, Order(key, 500))
+            assert again.id == run
+            assert (await again.result(5)).order == key
+        more = await run_orders(here, "more", 3)
+    assert {at: count for at, count in LOG.items() if at[0] not in more} == executed
+
+
+@each_mode
+@pytest.mark.usefixtures("impatient")
+async def test_a_run_that_is_open_goes_on_with_what_it_had(mode: Mode, nats: Config, tmp_path: Path) -> None:
+    """The store of its home, or of the service that charged, is empty; the run waits for `email` meanwhile."""
+    LOG.clear()
+    home = COORDINATOR if mode == "orchestrated" else "email"
+    async with stage(app, nats, mode) as here:
+        rest = [name for name in here.everybody if name not in ("email", home)]
+        async with here.running(*rest):
+            async with here.running(home):
+                run = await here.client.start(place_order, Order("open", 500))
+                if mode == "orchestrated":
+                    await here.events(run.id, "completed")
+                    await eventually_logged("reserve")
+            await eventually_logged("reserve")
+            await observed(here)
+        for part in {home, "payments"}:
+            (tmp_path / f"{part}.db").unlink()
+            with pytest.raises(StoreBehind, match="is empty, and was not before"):
+                async with here.running(part):
+                    pytest.fail("it serves")
+        for part in {home, "payments"}:
+            assert (await restored(nats, part)).missing > 0
+        before = dict(LOG)
+        async with here.running():
+            assert (await run.result(20)).order == "open"
+            again = await here.client.start(place_order, Order("open", 500))
+            assert again.id == run.id
+    assert {at: LOG[at] for at in before} == before
+
+
+async def eventually_logged(node: str) -> None:
+    async def there() -> bool:
+        return any(at[1] == node for at in LOG)
+
+    await eventually(there)
+
+
+async def test_what_is_no_reason_to_refuse(nats: Config, tmp_path: Path) -> None:
+    """A new store of a participant that nobody has heard of; an old one whose broker was wiped, or rolled back."""
+    async with stage(app, nats) as here:
+        async with here.running():
+            await run_orders(here, "a", 3)
+        known = here.wiring.catalog.stores["payments"]
+        for record in (None, msgspec.structs.replace(known, number=1)):
+            if record is None:
+                here.wiring.catalog.stores.pop("payments")
+            else:
+                here.wiring.catalog.stores["payments"] = record
+            async with here.running("payments"):
+                assert here.wiring.catalog.stores["payments"] == known
+
+
+async def test_a_store_that_goes_back_while_it_is_served(nats: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marks, "EVERY", 0.1)
+
+    async def serve() -> None:
+        async with here.running("payments"):
+            await run_orders(here, "a", 1)
+            async with aclosing(await open_store(nats.store_for("payments"), "payments")) as store:
+                for run in await store.runs("f" * 8 + "0" * 24, "f" * 32, 100):
+                    await store.purge(run, 10)
+            await here.client.start(place_order, Order("b", 500))
+            await anyio.sleep(10)
+
+    async with stage(app, nats) as here, here.running("inventory", "email", COORDINATOR):
+        with pytest.raises(StoreBehind, match="payments went back behind mark"):
+            await serve()
