@@ -11,12 +11,14 @@ import msgspec
 import pytest
 from orders import LOG, Order, app, place_order
 from stage import Stage, eventually, stage
+from test_cli import Folder
 
 from segue import compose
 from segue.config import Config
 from segue.errors import StoreBehind
 from segue.hooks import open_store
 from segue.plan.projection import COORDINATOR, MODES, Mode
+from segue.ports.store import CellKey, CellKind
 from segue.runtime import marks, overdue, reception, serving
 from segue.runtime.restore import Restored, restore
 
@@ -163,13 +165,66 @@ async def test_a_store_that_goes_back_while_it_is_served(nats: Config, monkeypat
 
     async def serve() -> None:
         async with here.running("payments"):
-            await run_orders(here, "a", 1)
             async with aclosing(await open_store(nats.store_for("payments"), "payments")) as store:
-                for run in await store.runs("f" * 8 + "0" * 24, "f" * 32, 100):
-                    await store.purge(run, 10)
-            await here.client.start(place_order, Order("b", 500))
-            await anyio.sleep(10)
+                for n in range(50):  # a mark that is being written at the moment hides it
+                    for run in await store.runs("f" * 8 + "0" * 24, "f" * 32, 100):
+                        await store.purge(run, 10)
+                    await here.client.start(place_order, Order(f"b{n}", 500))
+                    await anyio.sleep(0.2)
 
     async with stage(app, nats) as here, here.running("inventory", "email", COORDINATOR):
         with pytest.raises(StoreBehind, match="payments went back behind mark"):
             await serve()
+
+
+async def test_a_part_of_postgresql(postgres: Config, tmp_path: Path) -> None:
+    """What a backup of the time before would lack: everything of the last runs, and the marks."""
+    LOG.clear()
+    async with stage(app, postgres, "choreographed") as here:
+        async with here.running():
+            runs = await run_orders(here, "pg", 5)
+            await observed(here)
+        async with aclosing(await open_store(postgres.store_for("payments"), "payments")) as store:
+            for run in [*runs.values(), *await store.runs("f" * 8 + "0" * 24, "f" * 32, 100)]:
+                await store.purge(run, 1000)
+        with pytest.raises(StoreBehind, match="store of payments is empty"):
+            async with here.running("payments"):
+                pytest.fail("it serves")
+    assert (await restored(postgres, "payments")).runs == 5
+    async with stage(app, postgres, "choreographed") as here, here.running("payments"):
+        async with aclosing(await open_store(postgres.store_for("payments"), "payments")) as store:
+            results = [CellKey(run, "charge", "", 1, CellKind.OUTCOME) for run in runs.values()]
+            assert len(await store.load(results)) == 5
+    assert set(LOG.values()) == {1}
+
+
+def test_the_command(nats: Config, tmp_path: Path) -> None:
+    """Refused with a hint, and served after it was followed."""
+    settings = "\n".join(f'{name} = "{getattr(nats, name)}"' for name in ("transport", "namespace", "store", "journal"))
+    folder = Folder(tmp_path, f'app = "orders:app"\n{settings}\n')
+
+    async def work(keep: Path | None) -> None:
+        async with stage(app, nats, "choreographed") as here, here.running():
+            await run_orders(here, "a" if keep else "b", 3)
+            if keep is None:
+                await observed(here)
+                busy = await anyio.to_thread.run_sync(folder.run, "restore", "payments")
+                assert (busy.code, "payments is being served" in busy.err) == (1, True), busy
+        if keep is not None:
+            copy(tmp_path, keep)
+
+    anyio.run(work, tmp_path / "backup")
+    anyio.run(work, None)
+    copy(tmp_path / "backup", tmp_path)
+    refused = folder.run("serve", "payments")
+    assert refused.code == 1
+    assert "error: the store of payments is older than what was said from it: it is at mark" in refused.err
+    assert "or fold the journal into it: segue restore payments" in refused.err
+    done = folder.run("restore", "payments")
+    assert (done.code, done.out.endswith("of 6 runs folded in; its store counts as current\n")) == (0, True), done
+    again = folder.json("restore", "payments")
+    assert (again["runs"], again["missing"], again["accepted"]) == (6, 0, False)
+    accepted = folder.json("restore", "email", "--accept")
+    assert accepted == {"part": "email", "accepted": True, "runs": 0, "facts": 0, "missing": 0}
+    unknown = folder.run("restore", "nobody")
+    assert (unknown.code, "has no service 'nobody'" in unknown.err) == (2, True)
