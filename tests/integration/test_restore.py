@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import msgspec
 import pytest
+import trips
 from orders import LOG, Order, app, place_order
 from stage import Stage, eventually, stage
 from test_cli import Folder
@@ -143,6 +144,40 @@ async def eventually_logged(node: str) -> None:
         return any(at[1] == node for at in LOG)
 
     await eventually(there)
+
+
+@each_mode
+@pytest.mark.usefixtures("impatient")
+async def test_stopped_and_undone_runs_stay_so(mode: Mode, nats: Config, tmp_path: Path) -> None:
+    """All stores are lost. What was undone is not undone again, and a retry goes on from there."""
+    trips.done.clear()
+    async with stage(trips.app, nats, mode) as here:
+        async with here.running():
+            runs = [await here.client.start(trips.book, trips.Trip(f"t{n}", price=500)) for n in range(3)]
+            outcomes = [await run.outcome(10) for run in runs]
+            assert {outcome.status for outcome in outcomes} == {"failed"}
+            await observed(here)
+        parts = [*trips.app.services, *([COORDINATOR] if mode == "orchestrated" else [])]
+        undone = sorted(trips.done)
+        assert len(undone) == 12
+        for part in parts:
+            (tmp_path / f"{part}.db").unlink()
+            assert (await restored(nats, part)).missing > 0
+        async with here.running():
+            for n, (run, before) in enumerate(zip(runs, outcomes, strict=True)):
+                again = await here.client.start(trips.book, trips.Trip(f"t{n}", price=500))
+                assert again.id == run.id
+                after = await again.outcome(10)
+                assert (after.status, after.causes) == (before.status, before.causes)
+            await anyio.sleep(0.7)  # guards, if there were any
+            assert sorted(trips.done) == undone
+            await here.client.retry(runs[0].id)
+
+            async def twice() -> bool:
+                return sum(event.kind == "ended" for event in await here.events(runs[0].id)) == 2
+
+            await eventually(twice)
+    assert sorted(trips.done) == sorted([*undone, *(did for did in undone if " t0" in did)])
 
 
 async def test_what_is_no_reason_to_refuse(nats: Config, tmp_path: Path) -> None:

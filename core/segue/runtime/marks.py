@@ -107,7 +107,7 @@ class Marks:
             what = "is empty, and was not before"
         raise StoreBehind(
             f"the store of {name} {what}: it is at mark {self._number}, and was at {known.number}",
-            f"put the right one there; or fold the journal into it: segue restore {name}",
+            f"put the right one there; or fold the journal into it: segue restore {name} (--accept takes it as it is)",
         )
 
     async def accept(self) -> None:

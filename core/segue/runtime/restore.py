@@ -155,5 +155,6 @@ async def _at_home(turn: Turn, news: Sequence[News]) -> None:
     revision = max((item.fact.revision for item in news if isinstance(item.fact, Reset)), default=1)
     ends = {item.fact.revision for item in news if isinstance(item.fact, Fact) and item.fact.key.node == EXIT}
     if revision not in ends:
-        guard = run.guard(revision)
-        turn.draft.due[guard] = Due(guard, turn.draft.now.timestamp(), 0, b"")
+        # How often the guard went off before is forgotten, and a redrive that others have heard already is passed over.
+        guard, now = run.guard(revision), turn.draft.now.timestamp()
+        turn.draft.due[guard] = Due(guard, now, int(now), b"")
