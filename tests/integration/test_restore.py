@@ -7,10 +7,12 @@ from contextlib import aclosing
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import msgspec
 import pytest
 import trips
 from orders import LOG, Order, app, place_order
+from secured import as_user, everybody, journal_of, permissions
 from stage import Stage, eventually, stage
 from test_cli import Folder
 
@@ -22,6 +24,7 @@ from segue.plan.projection import COORDINATOR, MODES, Mode
 from segue.ports.store import CellKey, CellKind
 from segue.runtime import marks, overdue, reception, serving
 from segue.runtime.restore import Restored, restore
+from segue_nats.server import NatsServer
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -263,3 +266,28 @@ def test_the_command(nats: Config, tmp_path: Path) -> None:
     assert accepted == {"part": "email", "accepted": True, "runs": 0, "facts": 0, "missing": 0}
     unknown = folder.run("restore", "nobody")
     assert (unknown.code, "has no service 'nobody'" in unknown.err) == (2, True)
+
+
+async def test_a_participant_restores_its_own_store(tmp_path: Path) -> None:
+    """With the rights that the export grants; how far the observer is, it may not see."""
+    with NatsServer(tmp_path / "nats", config=permissions()) as server:
+        async with everybody(server, tmp_path, "choreographed") as client:
+            run = await client.start(place_order, Order("s", 500))
+            await run.result(10)
+
+            async def journalled() -> bool:
+                return any(event.kind == "ended" for event in await journal_of(tmp_path, run.id))
+
+            await eventually(journalled)
+        config = as_user(server, "payments", tmp_path)
+        await anyio.Path(config.store_for("payments").removeprefix("sqlite:///")).unlink()
+        settings = (f'{name} = "{getattr(config, name)}"' for name in ("transport", "namespace", "store", "journal"))
+        folder = Folder(tmp_path, "\n".join(['app = "orders:app"', *settings]))
+        with pytest.raises(StoreBehind, match="is empty, and was not before"):
+            async with compose.wired(config) as wiring, compose.serve(config, wiring, app.services["payments"]):
+                pytest.fail("it serves")
+        done = await anyio.to_thread.run_sync(folder.run, "restore", "payments")
+        assert (done.code, "of 1 run folded in" in done.out) == (0, True), done
+        assert "may not see whether the observer has written everything" in done.err
+        async with compose.wired(config) as wiring, compose.serve(config, wiring, app.services["payments"]):
+            assert wiring.catalog.stores["payments"].number > 1

@@ -80,18 +80,18 @@ class Marks:
 
     async def find(self) -> None:
         """Look for the last mark in the store."""
-        host, numbers = self._host, [0]
-        while True:
-            after = mark_cell(numbers[-1]).run
-            runs = await host.insist(partial(host.store.runs, after, _END, 100))
-            if not runs:
-                break
-            numbers += [int(run.removeprefix(_SPACE), 16) for run in runs]
-        self._number = numbers[-1]
-        found = await host.insist(partial(host.store.load, [mark_cell(self._number)]))
-        self._store = found.get(mark_cell(self._number), b"").decode()
-        for number in numbers[1:-2]:
-            await host.insist(partial(host.store.purge, mark_cell(number).run, 10))
+        host = self._host
+        found: dict[CellKey, bytes] = {}
+        after = mark_cell(0).run
+        while runs := await host.insist(partial(host.store.runs, after, _END, 100)):
+            cells = [mark_cell(int(run.removeprefix(_SPACE), 16)) for run in runs]
+            found |= await host.insist(partial(host.store.load, cells))
+            after = runs[-1]
+        marks = sorted(found)
+        if marks:
+            self._number, self._store = int(marks[-1].run.removeprefix(_SPACE), 16), found[marks[-1]].decode()
+        for mark in marks[:-2]:
+            await host.insist(partial(host.store.purge, mark.run, 10))
 
     def check(self) -> None:
         """Compare the last mark with the one that the registry knows.
