@@ -65,6 +65,12 @@ class UnknownSchedule(SegueError, LookupError):
     fault = "caller"
 
 
+class UnknownDeadLetter(SegueError):
+    """There is no dead letter of this id, or it was requeued or discarded."""
+
+    fault = "caller"
+
+
 class UnknownRun(SegueError, LookupError):
     """No run has this id or key."""
 

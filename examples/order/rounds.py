@@ -17,7 +17,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from shop import Confirmation, Effect, Order, place_order
 
-from segue.runtime.client import Client, RunHandle
+from segue.runtime.client import Client
+from segue.runtime.handle import RunHandle
 from segue.runtime.where import RunView
 
 Mode = Literal["orchestrated", "choreographed"]

@@ -20,7 +20,11 @@ from segue_sql.statements import EVENTS, PLANS, RUNS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_status = case((and_(run.c.status == "running", run.c.pauses % 2 == 1), "paused"), else_=run.c.status)
+_status = case(
+    (and_(run.c.status == "running", run.c.moves % 2 == 1), "moving"),
+    (and_(run.c.status == "running", run.c.pauses % 2 == 1), "paused"),
+    else_=run.c.status,
+)
 
 
 class _Append(NamedTuple):
@@ -121,10 +125,11 @@ def _records(link: Link, query: Select[Any]) -> list[RunRecord]:
             key=row.key,
             started=_instant(row.started),
             ended=_instant(row.ended),
-            status=status_of(row.status, row.pauses),
+            status=status_of(row.status, row.pauses, row.moves),
             error=row.error,
             revision=row.stage // STAGES,
             pauses=row.pauses,
+            moves=row.moves,
         )
         for row in link.core.execute(query)
     ]
@@ -187,11 +192,12 @@ def _run_row(record: RunRecord) -> tuple[object, ...]:
         record.key,
         started,
         ended,
-        status_of(record.status, 0),
+        status_of(record.status, 0, 0),
         record.error,
         shown,
         record.stage,
         record.pauses,
+        record.moves,
     )
 
 

@@ -43,11 +43,17 @@ def _keys_by_run(core: Connection) -> None:
     core.execute(text("CREATE INDEX segue_key_run ON segue_key (part, run)"))
 
 
+def _moves(core: Connection) -> None:
+    """Runs may be moved to the other mode."""
+    core.execute(text("ALTER TABLE segue_journal_run ADD COLUMN moves INTEGER NOT NULL DEFAULT 0"))
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _creates(schema.part, schema.cell, schema.tally, schema.due, schema.key),
     _creates(schema.event, schema.run_2, schema.plan),
     _stages,
     _keys_by_run,
+    _moves,
 )
 """Step n leads to version n + 1."""
 

@@ -106,7 +106,7 @@ def _runs(metadata: MetaData, *columns: Column[Any]) -> Table:
     return table
 
 
-run = _runs(metadata, _value("stage", Integer), _value("pauses", Integer))
+run = _runs(metadata, _value("stage", Integer), _value("pauses", Integer), _value("moves", Integer))
 """`stage`: of two records of a run the one with the greater says what `ended`, `status` and `error` are."""
 run_2 = _runs(MetaData())
 """As it was in versions 2 and before."""

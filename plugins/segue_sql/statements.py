@@ -61,6 +61,7 @@ _KINDS: dict[str, Kind] = {
     "at": "integer",
     "stage": "integer",
     "pauses": "integer",
+    "moves": "integer",
 }
 
 
@@ -120,19 +121,21 @@ EVENTS = Statement(
 )
 RUNS = Statement(
     "INSERT INTO segue_journal_run AS r "
-    "(run, flow, plan, mode, key, started, ended, status, error, at, stage, pauses) "
-    "SELECT run, flow, plan, mode, key, started, ended, status, error, at, stage, pauses FROM k WHERE true "
+    "(run, flow, plan, mode, key, started, ended, status, error, at, stage, pauses, moves) "
+    "SELECT run, flow, plan, mode, key, started, ended, status, error, at, stage, pauses, moves FROM k WHERE true "
     "ON CONFLICT (run) DO UPDATE SET "
     "flow = coalesce(nullif(r.flow, ''), excluded.flow), plan = coalesce(nullif(r.plan, ''), excluded.plan), "
-    "mode = coalesce(nullif(r.mode, ''), excluded.mode), key = coalesce(nullif(r.key, ''), excluded.key), "
+    "mode = CASE WHEN excluded.moves > r.moves OR r.mode = '' THEN excluded.mode ELSE r.mode END, "
+    "key = coalesce(nullif(r.key, ''), excluded.key), "
     "started = coalesce(r.started, excluded.started), "
     "ended = CASE WHEN excluded.stage > r.stage THEN excluded.ended ELSE r.ended END, "
     "status = CASE WHEN excluded.stage > r.stage THEN excluded.status ELSE r.status END, "
     "error = CASE WHEN excluded.stage > r.stage THEN excluded.error ELSE r.error END, "
     "at = coalesce(r.started, excluded.started, r.ended, excluded.ended, 0), "
     "stage = CASE WHEN excluded.stage > r.stage THEN excluded.stage ELSE r.stage END, "
-    "pauses = CASE WHEN excluded.pauses > r.pauses THEN excluded.pauses ELSE r.pauses END",
-    _columns("run flow plan mode key started ended status error at stage pauses"),
+    "pauses = CASE WHEN excluded.pauses > r.pauses THEN excluded.pauses ELSE r.pauses END, "
+    "moves = CASE WHEN excluded.moves > r.moves THEN excluded.moves ELSE r.moves END",
+    _columns("run flow plan mode key started ended status error at stage pauses moves"),
 )
 """What is empty is filled; the later stage says what the status is (`RunRecord.plus`)."""
 PLANS = Statement(

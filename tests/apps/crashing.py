@@ -77,8 +77,8 @@ def both(n: int) -> str:
 app = App("crashing", flows=[both], services=[left_side, right_side, desk])
 
 
-async def main(config: Config, names: list[str]) -> None:
-    """Take part until killed."""
+async def serving(config: Config, app: App, names: list[str]) -> None:
+    """Take part in an app until killed."""
     async with AsyncExitStack() as stack:
         wiring = await stack.enter_async_context(compose.wired(config))
         for name in names:
@@ -93,4 +93,4 @@ async def main(config: Config, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, msgspec.json.decode(sys.argv[1], type=Config), sys.argv[2:])
+    anyio.run(serving, msgspec.json.decode(sys.argv[1], type=Config), app, sys.argv[2:])

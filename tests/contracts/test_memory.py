@@ -15,7 +15,6 @@ from segue.ports.objects import ObjectStore
 from segue.ports.store import Cell, CellKey, CellKind, StateStore
 from segue.ports.transport import Backlog, Group, Message, Transport, matches
 from segue.testing import JournalContract, ObjectsContract, StoreContract, TransportContract
-from segue_memory.broker import DeadLetter
 from segue_memory.queue import Patterns
 from segue_memory.transport import MemoryTransport
 
@@ -110,7 +109,9 @@ async def test_dead_letters_are_kept_with_their_reason() -> None:
     await transport.aclose()
     again = await open_transport("memory://dead", NS)
     assert isinstance(again, MemoryTransport)
-    assert again.dead_letters == (DeadLetter("g", f"{NS}.c.f.n.completed", b"junk", "not JSON"),)
+    [letter] = await again.dead.page(10)
+    found = (letter.group, letter.subject, letter.body, letter.reason, letter.deliveries)
+    assert found == ("g", f"{NS}.c.f.n.completed", b"junk", "not JSON", 1)
     assert await drain(again, "undertaker") == [(b"junk", 1)]
 
 

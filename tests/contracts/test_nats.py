@@ -22,9 +22,10 @@ from nats.aio.client import Client
 from segue.errors import ConfigError, PayloadTooLarge, TransportError, TransportUnavailable
 from segue.hooks import open_objects, open_transport
 from segue.ports.objects import ObjectStore
-from segue.ports.transport import Backlog, Consumer, Entry, Group, Message, Transport
+from segue.ports.transport import Backlog, Channel, Consumer, Entry, Group, Message, Transport
 from segue.testing import ObjectsContract, TransportContract
 from segue.testing.contracts.expect import eventually
+from segue_nats import topology
 from segue_nats.server import NatsServer, run_server
 
 EVENT = "segue.o.flow.node.completed"
@@ -114,7 +115,7 @@ async def test_streams_are_as_promised(nats_server: NatsServer, namespace: str) 
         assert found["storage"] == "file"
         assert not found.get("allow_rollup_hdrs")
         if kind != "registry":
-            assert (found["discard"], found["deny_delete"]) == ("new", True)
+            assert (found["discard"], found["deny_delete"]) == ("new", kind != "dead")
 
 
 async def test_options_of_the_url_reach_the_streams(nats_server: NatsServer, namespace: str) -> None:
@@ -169,6 +170,76 @@ async def test_dead_letters_say_why(nats_server: NatsServer, namespace: str) -> 
     assert letter.headers["Segue-Subject"] == subject
     assert letter.headers["Segue-Deliveries"] == "1"
     assert stored == 1
+
+
+@pytest.mark.parametrize("channel", ["events", "commands"])
+async def test_what_the_broker_gives_up_becomes_a_dead_letter(
+    nats_server: NatsServer, namespace: str, monkeypatch: pytest.MonkeyPatch, channel: Channel
+) -> None:
+    monkeypatch.setattr(topology, "MAX_DELIVER", 3)
+    subject = f"{namespace}.o.flow.node.completed" if channel == "events" else f"{namespace}.do.s.step"
+    async with transport(nats_server.url, namespace) as bus, plain_client(nats_server.url) as client:
+        await bus.declare(Group(channel, "s", (subject,)))
+        await bus.publish([Message(subject, b"nobody wants it", "id"), Message(subject, b"good", "other")])
+
+        async def letters() -> bool:
+            return len(await bus.dead.page(10)) == 1
+
+        async with bus.consume(channel, "s") as member, anyio.create_task_group() as tasks:
+
+            async def refuse() -> None:
+                while True:
+                    for delivery in await member.receive(10):
+                        if delivery.body == b"good":
+                            await member.ack([delivery])
+                        else:
+                            await member.retry([delivery], 0)
+
+            tasks.start_soon(refuse)
+            await eventually(letters)
+            tasks.cancel_scope.cancel()
+        [letter] = await bus.dead.page(10)
+        assert (letter.group, letter.subject, letter.body) == ("s", subject, b"nobody wants it")
+        assert letter.deliveries == 3
+        assert "the broker gave up" in letter.reason
+        if channel == "commands":
+
+            async def empty() -> bool:
+                found = await api(client, f"STREAM.INFO.{namespace}-commands")
+                return not found["state"]["messages"]
+
+            await eventually(empty)
+        assert await bus.dead.requeue(letter.id)
+        async with bus.consume(channel, "s") as member:
+            assert await bodies(member, 1) == {b"nobody wants it"}
+        assert await bus.dead.page(10) == []
+
+
+async def test_what_is_given_up_and_gone_is_a_letter_without_a_message(
+    nats_server: NatsServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topology, "MAX_DELIVER", 1)
+    subject = f"{namespace}.o.flow.node.completed"
+    async with transport(nats_server.url, namespace) as bus, plain_client(nats_server.url) as client:
+        await bus.declare(Group("events", "g", (subject,)))
+        await bus.publish([Message(subject, b"x")])
+        advisory = {"stream": f"{namespace}-events", "consumer": "g", "stream_seq": 1, "deliveries": 1}
+        await api(client, f"STREAM.PURGE.{namespace}-events")
+        place = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{namespace}-events.g"
+        await client.publish(place, b"not an advisory")
+        await client.publish(place, msgspec.json.encode(advisory))
+        async with bus.consume("events", "g"):
+
+            async def letters() -> bool:
+                return len(await bus.dead.page(10)) == 1
+
+            await eventually(letters)
+        [letter] = await bus.dead.page(10)
+        assert (letter.group, letter.subject, letter.body) == ("g", "", b"")
+        assert "is gone by now" in letter.reason
+        with pytest.raises(TransportError, match="no message any more"):
+            await bus.dead.requeue(letter.id)
+        assert await bus.dead.discard(letter.id)
 
 
 async def test_commands_published_before_anybody_declared_wait(nats_server: NatsServer, namespace: str) -> None:

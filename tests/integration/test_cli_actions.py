@@ -1,4 +1,4 @@
-"""`segue signal`, `cancel`, `retry`, `pause` and `resume`, and what `where` says meanwhile, beside a `segue dev`."""
+"""What people do to live runs by `segue signal`, `cancel`, `move` and the like, and what `where` says meanwhile."""
 
 from __future__ import annotations
 
@@ -104,6 +104,20 @@ def test_pause_and_resume(folder: Folder, mode: str) -> None:
     screen(folder, key, "completed after")
 
 
+def test_move_and_go_on(folder: Folder, mode: str) -> None:
+    key, other = f"mov-{mode}", next(item for item in MODES if item != mode)
+    run = start(folder, "support", key)
+    screen(folder, key, "waits for signal")
+    moved = folder.run("move", key, other)
+    assert moved.code == 0, moved
+    assert moved.out.startswith(f"moved to {other}: run {run} of support")
+    again = folder.run("move", key, other)
+    assert (again.code, again.out.splitlines()[0]) == (1, f"nothing changed: the run is {other}")
+    assert folder.json("signal", key, "answer", '{"by": "ann"}')["mode"] == other
+    assert f"   {other}   plan " in screen(folder, key, "completed after")[0]
+    assert [found["mode"] for found in folder.json("runs", key)] == [other]
+
+
 def test_retry_goes_on_with_what_failed(folder: Folder, mode: str) -> None:
     key = f"ret-{mode}"
     start(folder, "parts", key, "bolt", "missing")
@@ -143,6 +157,8 @@ def test_mistakes_are_told(folder: Folder, mode: str) -> None:
     assert error("cancel", key, "--flow", "none") == (1, "UnknownFlow")
     assert error("retry", key, "--node", "none") == (1, "InvalidInput")
     assert error("pause") == (2, "UsageError")
+    assert error("move", key, "sideways") == (2, "UsageError")
+    assert error("move", "nobody", mode) == (1, "UnknownRun")
     done = folder.run("retry", key)
     assert (done.code, done.out.splitlines()[0]) == (1, "nothing changed: the run has not ended")
 

@@ -14,7 +14,7 @@ from segue import InvalidInput, ResultTimeout, RunFailed, UnknownRun
 from segue.config import Config
 from segue.errors import AmbiguousRun, NotAccepted, TransportUnavailable
 from segue.plan.projection import COORDINATOR, MODES, Mode
-from segue.runtime.client import RunHandle
+from segue.runtime.handle import RunHandle
 from segue.wire import requests
 from segue.wire.requests import Done
 

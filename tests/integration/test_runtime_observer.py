@@ -17,7 +17,7 @@ from segue.config import Config
 from segue.errors import AmbiguousRun, SegueError, StoreUnavailable
 from segue.plan.projection import COORDINATOR, MODES, Mode
 from segue.ports.transport import Message
-from segue.runtime.client import RunHandle
+from segue.runtime.handle import RunHandle
 from segue.runtime.where import NodeView
 from segue.wire.subjects import OBSERVER
 

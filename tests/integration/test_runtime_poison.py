@@ -5,14 +5,21 @@ from __future__ import annotations
 import msgspec
 import nats
 import pytest
-from orders import Order, Summary, app, place_order
+from orders import LOG, Order, Summary, app, place_order
 from stage import Stage, eventually, stage
 
 from segue.config import Config
 from segue.plan.projection import MODES, Mode
 from segue.ports.transport import Message
+from segue.runtime.letters import contents
+from segue.runtime.participant import POISONOUS
+from segue.runtime.reader import Reader
+from segue.runtime.turn import Turn
+from segue.runtime.work import Arrived, News
 from segue.wire import envelope
 from segue.wire.subjects import OBSERVER
+from segue_memory.queue import Item
+from segue_nats import topology
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -37,10 +44,10 @@ async def test_garbage_goes_to_the_dead_letters(mode: Mode, memory: Config) -> N
             assert await run.result(10) == Summary(f"p{n}", 5, f"small shelf-p{n}")
 
         async def buried() -> bool:
-            return len(transport.dead_letters) >= 21  # type: ignore[attr-defined]
+            return len(await transport.dead.page(100)) >= 21
 
         await eventually(buried)
-        letters = transport.dead_letters  # type: ignore[attr-defined]
+        letters = await transport.dead.page(100)
     assert all(letter.reason for letter in letters)
     reader = "coordinator" if mode == "orchestrated" else "email"
     # Events have two readers, commands one; "null" and an empty message are no batches either.
@@ -138,7 +145,77 @@ async def test_an_unknown_plan_waits_until_it_is_published(mode: Mode, memory: C
                 assert not [event for event in await here.events(run.id, until="") if event.node == "charge"]
                 await here.wiring.transport.registry.put(f"plan.{hidden.hash}", hidden.json)
                 assert await run.result(10) == Summary("u", 5, "small shelf-u")
-        assert not here.wiring.transport.dead_letters  # type: ignore[attr-defined]
+        assert not await here.wiring.transport.dead.page(100)
+
+
+@each_mode
+async def test_what_comes_again_and_again_has_turns_of_its_own(
+    mode: Mode, memory: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that kills the process in its turn takes no other input with it."""
+    batches: list[list[Arrived]] = []
+    read = Reader.read
+
+    async def watched(self: Reader, turn: Turn, arrived: list[Arrived]) -> list[News]:
+        if arrived:
+            batches.append(arrived)
+        return await read(self, turn, arrived)
+
+    monkeypatch.setattr(Reader, "read", watched)
+    async with stage(app, memory, mode) as here, here.running():
+        broker = here.wiring.transport._broker  # type: ignore[attr-defined]
+        queue = broker.require("commands", "payments")
+        for n in range(3):
+            queue.put(Item(f"{memory.namespace}.do.payments.charge", b"%d" % n, POISONOUS))
+        for n in range(3):
+            queue.put(Item(f"{memory.namespace}.do.payments.charge", b"fresh %d" % n))
+        queue.wake()
+        run = await here.client.start(place_order, Order("a", 5))
+        assert await run.result(10) == Summary("a", 5, "small shelf-a")
+        assert len(await here.wiring.transport.dead.page(10)) == 6
+    worn = [batch for batch in batches if any(item.ticket.delivery.deliveries > POISONOUS for item in batch)]
+    assert [len(batch) for batch in worn] == [1, 1, 1]
+    [fresh] = [batch for batch in batches if any(b"fresh" in item.ticket.delivery.body for item in batch)]
+    assert len(fresh) == 3
+    assert batches.index(fresh) < batches.index(worn[0]), "its neighbours come first"
+
+
+@each_mode
+async def test_what_was_given_up_completes_once_its_plan_is_there(
+    mode: Mode, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker gives up what nobody can read; later somebody deploys, and publishes the dead letters again."""
+    monkeypatch.setattr(topology, "MAX_DELIVER", 2)
+    config: Config = request.getfixturevalue("nats")
+    LOG.clear()
+    async with stage(app, config, mode) as here:
+        hidden = here.wiring.catalog.plans.pop(place_order.plan.hash)
+        client = await nats.connect(config.transport.split("?")[0])
+        try:
+            entry = f"{config.namespace}.reg.plan.{hidden.hash}"
+            await client.jsm().purge_stream(f"{config.namespace}-registry", subject=entry)
+        finally:
+            await client.close()
+        async with stage(app, config, None) as other:
+            home = "coordinator" if mode == "orchestrated" else "email"
+            rest = [name for name in here.everybody if name != home]
+            other.wiring.catalog.plans[hidden.hash] = hidden
+            async with other.running(home), here.running(*rest):
+                run = await other.client.start(place_order, Order("u", 5))
+                dead = here.wiring.transport.dead
+                expected = {"payments"} if mode == "orchestrated" else {"payments", "inventory"}
+
+                async def given_up() -> bool:
+                    return {letter.group for letter in await dead.page(100)} >= expected
+
+                await eventually(given_up)
+                assert all(run.id in contents(letter).runs for letter in await dead.page(100))
+                await here.wiring.transport.registry.put(f"plan.{hidden.hash}", hidden.json)
+                for letter in await dead.page(100):
+                    assert await dead.requeue(letter.id)
+                assert await run.result(10) == Summary("u", 5, "small shelf-u")
+                assert not await dead.page(100)
+    assert LOG["u", "charge"] == 1
 
 
 @each_mode

@@ -15,7 +15,7 @@ from segue import App, Service, flow
 from segue.config import Config
 from segue.plan.projection import MODES, Mode
 from segue.runtime import overdue, reception
-from segue.runtime.client import RunHandle
+from segue.runtime.handle import RunHandle
 from segue.testing.world import World
 from segue.wire.envelope import Event
 

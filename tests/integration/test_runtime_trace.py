@@ -13,7 +13,7 @@ from stage import eventually, in_memory, stage
 
 from segue.config import Config
 from segue.plan.projection import MODES, Mode
-from segue.runtime.client import RunHandle
+from segue.runtime.handle import RunHandle
 from segue.trace.otel import OtelTracing
 from segue.trace.shape import SpanShape, shape
 

@@ -44,7 +44,6 @@ PUBLISH = [
     f"{NS}.do.{BAD}.reserve",
     f"{NS}.to.coordinator",
     f"{NS}.to.payments",
-    f"{NS}.ask.coordinator",
     f"{NS}.reg.flow.place_order",
     f"{NS}.reg.plan.{PLAN.hash}",
     f"{NS}.reg.service.payments",

@@ -18,13 +18,13 @@ from segue.testing.cases import KINDS, pure
 from segue.testing.graphs import workflow_like
 from segue.testing.reference import evaluate
 from segue.testing.sim.faults import WEATHER
-from segue.testing.sim.simulate import simulate
+from segue.testing.sim.simulate import Trace, simulate
 from segue.wire.envelope import SPEC, Event, decode, encode
 from segue.wire.said import fact_of, say
 from segue.wire.subjects import Subjects
 
-SEEDS = {"pure": 50, "fickle": 50}
-"""Kinds that are clean. Where time or people decide, `make soak` still finds failures."""
+SEEDS = {"pure": 50, "fickle": 50, "timed": 30, "retried": 30, "ordered": 30}
+"""Cases of each kind in a quick run; `make soak` tries more."""
 
 
 @pytest.mark.parametrize("weather", WEATHER)
@@ -37,16 +37,29 @@ def test_runs_are_what_they_must_be(kind, weather):
 
 def runs(kind: str, seed: int, weather: str) -> int:
     """How many steps were executed in both modes, if both runs are what they must be."""
+    return sum(sum(trace.story.executions.values()) for trace in agreed(kind, seed, weather))
+
+
+def agreed(kind: str, seed: int, weather: str) -> list[Trace]:
+    """The runs of a case in both modes, if both are what they must be."""
     try:
-        traces = agree(KINDS[kind](seed), seed, WEATHER[weather])
+        return list(agree(KINDS[kind](seed), seed, WEATHER[weather]).values())
     except Exception as error:
         pytest.fail(f"python -m segue.testing.soak --seed {seed} --kind {kind} --weather {weather}: {error}")
-    return sum(sum(trace.story.executions.values()) for trace in traces.values())
+
+
+@pytest.mark.parametrize("weather", WEATHER)
+@pytest.mark.usefixtures("patience")
+def test_moved_runs_are_what_they_must_be(weather):
+    """Moved up to three times from either mode, to the other and back: the same as if they had stayed."""
+    traces = [trace for seed in range(40) for trace in agreed("moved", seed, weather)]
+    assert sum(trace.moves for trace in traces) > 40
+    assert sum(trace.moves > 1 for trace in traces) > 10
 
 
 def test_steps_do_run_twice_in_bad_weather():
     repeated: Counter[str] = Counter()
-    for seed in range(80):
+    for seed in range(120):
         for weather, faults in WEATHER.items():
             trace = simulate(*KINDS["fickle"](seed)[:2], MODES[seed % 2], seed, faults=faults)
             repeated[weather] += sum(count > 1 for count in trace.story.executions.values())

@@ -7,6 +7,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from types import CodeType, FunctionType
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from segue.testing.soak import Tally, run
 
 DECIDE, GATES, ROUTES, STEP = "machine.decide", "machine.gates", "machine.routes", "machine.step"
+HANDOVER, MOVING, PLACING = "runtime.handover", "runtime.moving", "runtime.placing"
 UNDO, SCOPES, VALUES, PROJECTION = "machine.undo", "machine.scopes", "machine.values", "plan.projection"
 SEEDS = 1000
 WEATHERS = ("quiet", "rough", "lossy")
@@ -70,6 +72,9 @@ MUTANTS = [
     ("a skipped value is None", VALUES, "_read", 'outcome.kind != "completed"', "False", "pure"),
     ("gateways keep silent", PROJECTION, "_projections", "if hearers or", "if", "pure"),
     ("hears one node less", PROJECTION, "_projections", *DEAF, "pure"),
+    ("a moved run is decided where it was", PLACING, "Placing.place", "mode=now.mode, ", "", "moved"),
+    ("calls do not move along", HANDOVER, "Handover._read", "begun - final", "()", "moved"),
+    ("taken over from the first", MOVING, "Moving._collect", "services for page", "services[:1] for page", "moved"),
     ("a retry keeps a race's branches", SCOPES, "_next", 'construct.kind == "race"', "False", "ordered"),
     ("a retry resets the first level only", SCOPES, "_reach", "todo += _next(plan, node, pattern)", "pass", "retried"),
 ]  # fmt: skip
@@ -91,7 +96,8 @@ def mutate(function: Callable[..., object], right: str, wrong: str) -> CodeType:
 @contextmanager
 def planted(module: str, name: str, right: str, wrong: str) -> Iterator[None]:
     """Everybody who has the function has the wrong one: they share its code."""
-    function = vars(importlib.import_module(f"segue.{module}"))[name]
+    function = reduce(getattr, name.split("."), importlib.import_module(f"segue.{module}"))
+    assert isinstance(function, FunctionType)
     before, function.__code__ = function.__code__, mutate(function, right, wrong)
     try:
         yield

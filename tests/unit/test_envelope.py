@@ -89,7 +89,7 @@ def shown(fact: AnyFact | None) -> object:
 def test_there_is_a_vector_of_every_kind() -> None:
     kinds = {VECTORS[name]["event"]["type"].removeprefix("segue.") for name in EVENTS}
     assert kinds == {"started", "ended", "attempt.failed", *OUTCOMES, *NOTICES}
-    assert CALLS == ["call", "call-again", "call-undo", "call-withdraw"]
+    assert CALLS == ["call", "call-again", "call-perhaps", "call-undo", "call-withdraw"]
 
 
 @pytest.mark.parametrize("name", EVENTS)

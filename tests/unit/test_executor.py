@@ -18,6 +18,7 @@ from segue.plan.names import ENTRY, EXIT, RUN
 from segue.ports.tracing import NoTracing
 from segue.runtime.executor import BASES, Current, Executor
 from segue.runtime.participant import Participant
+from segue.runtime.suspects import LOST
 from segue.runtime.values import Values
 from segue.runtime.work import Job, Returned, RunRef
 from segue.wire.envelope import Retrying
@@ -306,3 +307,32 @@ async def test_a_call_that_is_not_needed_any_more_may_still_complete() -> None:
 
     found = await run(call, step(work, retry=AGAIN))
     assert (found.kind, found.data) == ("completed", b'"done"')
+
+
+@pytest.mark.parametrize(("retry", "last"), [(None, LOST), (Retry(max_attempts=2), LOST), (Retry(max_attempts=9), 9)])
+async def test_attempts_that_were_lost_with_their_process_are_used_up(retry: Retry | None, last: int) -> None:
+    tried: list[int] = []
+
+    def count(n: int) -> str:
+        tried.append(current().attempt)
+        return ""
+
+    options = {} if retry is None else {"retry": retry}
+    call = job(attempt=7)
+    call.lost = last - 1
+    assert (await run(call, step(count, **options))).kind == "completed"
+    call.lost = last
+    found = await run(call, step(count, **options))
+    assert (found.kind, failure(found).type, found.job.attempt) == ("failed", "AttemptsExhausted", 6)
+    assert f"died {last} times in a row while it ran charge" in failure(found).message
+    assert tried == [7]
+
+
+async def test_an_undo_that_kills_its_process_has_failed() -> None:
+    def forget(n: int, receipt: str) -> None:
+        raise AssertionError("begun")
+
+    call = job(undo=True)
+    call.lost = LOST
+    found = await run(call, step(charge, forget))
+    assert (found.kind, failure(found).type) == ("compensation.failed", "AttemptsExhausted")

@@ -18,9 +18,10 @@ from segue.machine.facts import Cause, Fact, Failure, Key, Outcome
 from segue.plan.graph import EXIT
 from segue.ports.objects import digest
 from segue.runtime import values as module
+from segue.runtime.saying import Origin, announced
 from segue.runtime.sizes import Sizes, counter
 from segue.runtime.values import Values
-from segue.runtime.work import Origin, RunRef, announced
+from segue.runtime.work import RunRef
 from segue.wire import envelope
 from segue.wire.envelope import Event
 from segue.wire.requests import Send, Start

@@ -16,6 +16,11 @@ from segue.wire.requests import (
     Find,
     Found,
     Hold,
+    Install,
+    Move,
+    Nap,
+    Page,
+    Placing,
     Purge,
     Purged,
     Refused,
@@ -24,6 +29,8 @@ from segue.wire.requests import (
     Retry,
     Send,
     Start,
+    Yield,
+    Yielded,
     decode_replies,
     decode_requests,
     encode,
@@ -31,6 +38,13 @@ from segue.wire.requests import (
 
 RUN = "0195517aa8b07c4d9e6f1a2b3c4d5e6f"
 PARENT = Parent(RUN, "buy", "order", "p1", "choreographed", "3.0", 2, "c-9", 4)
+
+PLACING = Placing(RUN, "p1", "pay", "4711", 2, "choreographed")
+PAGE = Page(
+    (msgspec.Raw(b'{"id":"x"}'), msgspec.Raw(b"{}")),
+    (("charge", "3.0", 1),),
+    (Nap("review", "", 1, "order 47/11", None), Nap("rest", "1", 2, "", 1.5)),
+)
 
 REQUESTS: list[Request] = [
     Start("pay", RUN, msgspec.Raw(b'{"n":1}')),
@@ -45,6 +59,12 @@ REQUESTS: list[Request] = [
     Retry(RUN, ("charge", "ship")),
     Hold(RUN, True),
     Hold(RUN, False),
+    Move(RUN, "choreographed"),
+    Move(RUN, "orchestrated", 2),
+    Yield(PLACING),
+    Yield(PLACING, 3),
+    Install(PLACING, Page()),
+    Install(PLACING, PAGE, True),
     Start("pay", RUN, dataref="sha256:" + "0" * 64),
     Send(RUN, "approval", dataref="sha256:" + "0" * 64),
     Purge(86400.0),
@@ -56,7 +76,10 @@ REPLIES: list[Reply] = [
     Found(""),
     Answer(False),
     Answer(True, msgspec.Raw(b'{"id":"x"}')),
+    Answer(True, epoch=3, moving="orchestrated", waits=("payments",)),
     Done(True),
+    Yielded(PAGE),
+    Yielded(Page(), True),
     Done(False, "it is held already"),
     Refused("no such run"),
     Refused("busy", "try again", True),

@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from segue.errors import InvalidInput, PlanError
-from segue.machine.facts import AnyFact, Fact, Key, Outcome, Pause, Reset, Signal, Stop, Token, Undone
+from segue.machine.facts import AnyFact, Fact, Key, Outcome, Pause, Placed, Reset, Signal, Stop, Token, Undone
 from segue.plan.graph import ENTRY, EXIT, RUN, Arg, Get, Node, Plan, Region
 from segue.plan.projection import COORDINATOR, MODES, Mode
 from segue.ports.transport import matches
-from segue.runtime.work import RunRef, make_event
+from segue.runtime.saying import make_event
+from segue.runtime.work import RunRef
 from segue.wire.rights import CLIENT, DEPLOYER, ROLES, SCHEDULER, Rights, check_place, rights
 from segue.wire.said import subject_kind
 from segue.wire.subjects import OBSERVER, Subjects
@@ -53,17 +54,18 @@ def may_say(one: Rights, subject: str) -> bool:
 @pytest.mark.parametrize(
     ("subject", "who"),
     [
-        ("acme.c.sell.charge.completed", {"payments"}),
+        # The coordinator passes on what it hears of a run that was moved away, and who begins a subflow its end.
+        ("acme.c.sell.charge.completed", {"payments", COORDINATOR}),
         ("acme.o.sell.charge.completed", {"payments"}),
         ("acme.o.sell.charge.attempt.failed", {"payments"}),
         ("acme.o.sell.charge.cancelled", {"payments", COORDINATOR}),
-        ("acme.c.sell.charge.cancelled", {"payments"}),
+        ("acme.c.sell.charge.cancelled", {"payments", COORDINATOR}),
         ("acme.c.sell.run.started", {"shop"}),
         ("acme.c.sell.run.ended", {"shop"}),
         ("acme.o.sell.run.ended", {COORDINATOR}),
         # Its own home, whoever begins it, and the home of the flow that it stands for.
         ("acme.c.sell.survey.completed", {"shop", "people", COORDINATOR}),
-        ("acme.o.sell.survey.completed", {"people", COORDINATOR}),
+        ("acme.o.sell.survey.completed", {"shop", "people", COORDINATOR}),
         ("acme.c.sell.run:notice.shop", {"shop"}),
         ("acme.o.sell.run:notice.payments", {"payments"}),
         # The home of the flow that it stands for says that it was undone.
@@ -103,6 +105,10 @@ def _questions(asker: str) -> tuple[str, ...]:
     return tuple(f"acme.ask.{name}" for name in names)
 
 
+def _handovers(*names: str) -> tuple[str, ...]:
+    return tuple(f"acme.move.{name}" for name in names)
+
+
 def test_who_carries_large_values(known: dict[str, Rights]) -> None:
     assert {name for name, one in known.items() if not one.carries} == {OBSERVER, DEPLOYER}
     assert {name for name, one in known.items() if one.forgets} == {"shop", "people", COORDINATOR}
@@ -111,12 +117,21 @@ def test_who_carries_large_values(known: dict[str, Rights]) -> None:
 def test_who_asks_whom(known: dict[str, Rights]) -> None:
     homes = ("acme.to.coordinator", "acme.to.people", "acme.to.shop")
     assert {name: one.ask for name, one in known.items()} == {
-        # Everybody may ask what changes nothing; who begins a subflow gives orders to its home.
-        "shop": (*_questions("shop"), "acme.to.coordinator", "acme.to.people"),
-        "people": _questions("people"),
+        # Everybody may ask what changes nothing; who begins a subflow gives orders to its home; a home moves its runs.
+        "shop": (
+            *_questions("shop"),
+            *_handovers("coordinator", "payments", "shop"),
+            "acme.to.coordinator",
+            "acme.to.people",
+        ),
+        "people": (*_questions("people"), *_handovers("coordinator", "people")),
         "payments": _questions("payments"),
         "idle": _questions("idle"),
-        COORDINATOR: (*homes, *_questions(COORDINATOR)),
+        COORDINATOR: (
+            *homes,
+            *_questions(COORDINATOR),
+            *_handovers("coordinator", "idle", "payments", "people", "shop"),
+        ),
         SCHEDULER: homes,
         CLIENT: homes,
         OBSERVER: (),
@@ -146,6 +161,9 @@ FACTS: list[tuple[AnyFact, str, str]] = [
     (Reset(2, (Key("charge"),)), "shop", COORDINATOR),
     (Pause(1), "shop", COORDINATOR),
     (Signal("approval", "", 1, "x"), "shop", COORDINATOR),
+    (Placed(2, "orchestrated"), "shop", COORDINATOR),
+    # Said under the new placement, by who moved it there.
+    (Placed(2, "orchestrated", True), COORDINATOR, "shop"),
 ]
 
 
@@ -164,6 +182,8 @@ def test_an_event_counts_only_in_its_place(mode: Mode, fact: AnyFact, service: s
     wrong = [place("ask"), place() + ".x", place(node="survey", kind="completed"), place(kind="aborted")]
     if not isinstance(fact, Fact):
         wrong += [place(who=name) for name in ("shop", "payments", "people", COORDINATOR) if name != author]
+    if isinstance(fact, Undone) and mode == "choreographed":
+        wrong.remove(place(who=COORDINATOR))  # passed on, after a move
     for subject in set(wrong) - {place()}:
         with pytest.raises(InvalidInput, match="may not be said"):
             check_place(SUBJECTS, plan, event, subject)

@@ -228,4 +228,4 @@ def test_run_ids_are_run_ids() -> None:
     assert run_id(7)[12] == "7"
     assert run_id(7) != run_id(8)
     assert set(WEATHER) == {"quiet", "rough", "lossy", "crowded", "stormy"}
-    assert set(KINDS) == {"pure", "fickle", "timed", "retried", "ordered"}
+    assert set(KINDS) == {"pure", "fickle", "timed", "retried", "ordered", "moved", "anywhere"}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 import anyio
 
 from segue.errors import PayloadTooLarge, TransportError
-from segue.ports.transport import Capabilities, Channel, Entry, Group, Message
+from segue.ports.transport import Capabilities, Channel, DeadLetter, Entry, Group, Message
 from segue_memory.queue import Item, Patterns, Queue, Shake
 from segue_memory.shared import Options
 
@@ -21,15 +23,6 @@ KEPT = 10_000
 """How many dead letters are kept, and how many messages wait for a slow listener."""
 
 T = TypeVar("T")
-
-
-class DeadLetter(NamedTuple):
-    """A message that a group discarded."""
-
-    group: str
-    subject: str
-    body: bytes
-    reason: str
 
 
 class Feed(Generic[T]):
@@ -86,7 +79,7 @@ class Broker:
     def __init__(self, namespace: str, options: Options) -> None:
         self.namespace = namespace
         self.capabilities = Capabilities(durable=False, max_bytes=1 << 20, redelivery=options.redelivery)
-        self.dead: deque[DeadLetter] = deque(maxlen=KEPT)
+        self.dead: dict[int, DeadLetter] = {}
         self.registry: dict[str, bytes] = {}
         self.followers: list[Feed[Entry | None]] = []
         self.responders: dict[str, deque[Responder]] = {}
@@ -97,6 +90,7 @@ class Broker:
         self._routes: dict[str, Route] = {}
         self._unclaimed: list[Item] = []
         self._seen: dict[tuple[bool, str], float] = {}
+        self._buried = count(1)
 
     def declare(self, group: Group) -> None:
         """Create a group or set its patterns; it gets the commands that nobody has claimed yet."""
@@ -149,7 +143,12 @@ class Broker:
     def bury(self, group: str, items: Iterable[Item], reason: str, now: float) -> None:
         """Keep dead letters, and tell who listens to them."""
         for item in items:
-            self.dead.append(DeadLetter(group, item.subject, item.body, reason))
+            number = next(self._buried)
+            self.dead[number] = DeadLetter(
+                str(number), group, item.subject, item.body, reason, item.deliveries, time.time()
+            )
+            if len(self.dead) > KEPT:
+                del self.dead[next(iter(self.dead))]
             self.publish([Message(f"{self.namespace}.dead.{group}", item.body)], now)
 
     def listen(self, patterns: Sequence[str]) -> Feed[Message]:

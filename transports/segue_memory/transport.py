@@ -11,8 +11,8 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from segue.errors import TransportUnavailable
-from segue.ports.transport import Backlog, Channel, Delivery, Entry, Group, Message, Registry
-from segue_memory.broker import Broker, DeadLetter, Feed, Responder
+from segue.ports.transport import Backlog, Channel, DeadLetter, DeadLetters, Delivery, Entry, Group, Message, Registry
+from segue_memory.broker import Broker, Feed, Responder
 from segue_memory.queue import Queue
 from segue_memory.shared import parse, shared
 
@@ -73,6 +73,33 @@ class MemoryRegistry:
             self._broker.followers.remove(feed)
 
 
+class MemoryDeadLetters:
+    """What groups discarded; the oldest ones go when there are too many."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def page(self, limit: int, after: str = "") -> list[DeadLetter]:
+        """Letters, oldest first."""
+        first = int(after or 0)
+        return [letter for number, letter in self._broker.dead.items() if number > first][:limit]
+
+    async def get(self, id: str) -> DeadLetter | None:
+        """One letter."""
+        return self._broker.dead.get(int(id)) if id.isdecimal() else None
+
+    async def requeue(self, id: str) -> bool:
+        """Publish a letter's message again, then remove the letter."""
+        letter = await self.get(id)
+        if letter is not None:
+            self._broker.publish([Message(letter.subject, letter.body)], anyio.current_time())
+        return await self.discard(id)
+
+    async def discard(self, id: str) -> bool:
+        """Remove a letter for good."""
+        return id.isdecimal() and self._broker.dead.pop(int(id), None) is not None
+
+
 class MemoryTransport:
     """A connection to the broker of a name.
 
@@ -83,12 +110,8 @@ class MemoryTransport:
     def __init__(self, broker: Broker) -> None:
         self.capabilities = broker.capabilities
         self.registry: Registry = MemoryRegistry(broker)
+        self.dead: DeadLetters = MemoryDeadLetters(broker)
         self._broker: Broker | None = broker
-
-    @property
-    def dead_letters(self) -> Sequence[DeadLetter]:
-        """What was discarded, oldest first."""
-        return tuple(self._connected().dead)
 
     async def declare(self, group: Group) -> None:
         """Create a group, or set its patterns."""

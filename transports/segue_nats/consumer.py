@@ -9,9 +9,7 @@ stands; after a silence, or a lost connection, what was asked for counts as lost
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -21,7 +19,8 @@ from nats.aio.msg import Msg
 from segue.errors import TransportError, TransportUnavailable
 from segue.ports.transport import Delivery
 from segue_nats.connection import LOST, Connection, Subscription
-from segue_nats.publisher import Post, Publisher
+from segue_nats.dead import letter_post
+from segue_nats.publisher import Publisher
 from segue_nats.topology import nanoseconds
 
 log = logging.getLogger("segue.nats")
@@ -38,7 +37,6 @@ LEAVE_TIMEOUT = 2.0
 SERVED = ("Batch Completed", "Message Size Exceeds MaxBytes")
 """How a pull ends well; any other end means that the consumer may be gone."""
 
-_SECRET = secrets.token_bytes(32)
 ACK, NAK, TERM = b"+ACK", b"-NAK", b"+TERM"
 
 
@@ -119,17 +117,8 @@ class PullConsumer:
         """Store these as dead letters, then end them."""
         posts = []
         for delivery in deliveries:
-            # The stream sequence makes the letter the same when it is sent twice.
-            sequence = str(delivery.token).split(".")[-4]
-            # Nobody must foretell it: a message with a known id is dropped, whoever published it.
-            id = hashlib.blake2b(f"{self._origin}/{sequence}".encode(), digest_size=16, key=_SECRET).hexdigest()
-            headers = {
-                "Nats-Msg-Id": id,
-                "Segue-Reason": reason[:1000],
-                "Segue-Subject": delivery.subject,
-                "Segue-Deliveries": str(delivery.deliveries),
-            }
-            posts.append(Post(self._dead, delivery.body, headers))
+            origin = f"{self._origin}/{str(delivery.token).split('.')[-4]}"
+            posts.append(letter_post(self._dead, origin, delivery.subject, delivery.body, reason, delivery.deliveries))
         await self._publisher.store(posts)
         await self._answer(deliveries, TERM)
 

@@ -2,7 +2,7 @@
 
     <ns>-events      <ns>.o.>, <ns>.c.>   kept for a week, for every group that listens
     <ns>-commands    <ns>.do.>            a work queue: gone when done
-    <ns>-dead        <ns>.dead.>          what groups discarded, kept for 30 days
+    <ns>-dead        <ns>.dead.>          what groups discarded, kept for 30 days, or until it is removed
     <ns>-registry    <ns>.reg.>           the last message of each subject
     <ns>-objects     <ns>.obj.>           large values, until their run is purged
     <ns>-advisories                       the broker's notes on messages that it gave up to deliver
@@ -59,6 +59,8 @@ class Topology:
         self.namespace = namespace
         self.registry = f"{namespace}-registry"
         self.objects = f"{namespace}-objects"
+        self.dead = f"{namespace}-dead"
+        self.advisories = f"{namespace}-advisories"
         self._connection = connection
         self._options = options
         self._groups: dict[tuple[Channel, str], Group] = {}
@@ -231,11 +233,11 @@ class Topology:
                 events, event_subjects, max_age=nanoseconds(kept), duplicate_window=nanoseconds(min(120, kept))
             ),
             self._stream(commands, [f"{namespace}.do.>"], retention="workqueue"),
-            self._stream(f"{namespace}-dead", [f"{namespace}.dead.>"], max_age=nanoseconds(30 * DAY)),
+            self._stream(self.dead, [self.dead_subject(">")], max_age=nanoseconds(30 * DAY), deny_delete=False),
             self._stream(
                 self.registry, [self.registry_subject(">")], max_msgs_per_subject=1, discard="old", deny_delete=False
             ),
-            self._stream(f"{namespace}-advisories", gave_up, max_age=nanoseconds(30 * DAY)),
+            self._stream(self.advisories, gave_up, max_age=nanoseconds(30 * DAY)),
         ]
 
     def _stream(self, name: str, subjects: list[str], **settings: Any) -> dict[str, Any]:

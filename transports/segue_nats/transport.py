@@ -11,21 +11,22 @@ import anyio
 from nats.aio.msg import Msg
 
 from segue.errors import PayloadTooLarge, TransportError, TransportUnavailable
-from segue.ports.transport import Backlog, Capabilities, Channel, Group, Message, Registry
+from segue.ports.transport import Backlog, Capabilities, Channel, DeadLetters, Group, Message, Registry
 from segue_nats.connection import INBOX, LOST, Connection, NobodyResponds
 from segue_nats.consumer import PullConsumer
+from segue_nats.dead import MSG_ID, NatsDeadLetters
 from segue_nats.feed import Feed
 from segue_nats.options import Options, parse
 from segue_nats.publisher import Post, Publisher
 from segue_nats.registry import NatsRegistry
 from segue_nats.topology import Topology
+from segue_nats.undertaker import Undertaker
 
 log = logging.getLogger("segue.nats")
 
 HEADROOM = 4096
 """Of the server's max_payload, for headers."""
 
-MSG_ID = "Nats-Msg-Id"
 ERROR = "Nats-Service-Error"
 FINISH = 5.0
 """Seconds for requests under way when a responder leaves."""
@@ -72,7 +73,9 @@ class NatsTransport:
         self._topology = topology
         self._publisher = Publisher(connection)
         self.registry: Registry = NatsRegistry(connection, self._publisher, topology, max_bytes)
+        self.dead: DeadLetters = NatsDeadLetters(connection, self._publisher, topology)
         self._restoring: asyncio.Task[None] | None = None
+        self._burying: asyncio.Task[None] | None = None
         connection.on_connected.append(self._on_connected)
 
     async def declare(self, group: Group) -> None:
@@ -100,6 +103,8 @@ class NatsTransport:
         if await self._topology.backlog(channel, name) is None:
             raise TransportError(f"group {name!r} is not declared on {channel}", "declare it first")
         topology = self._topology
+        if self._burying is None:
+            self._burying = asyncio.create_task(Undertaker(self._connection, self._publisher, topology).work())
         consumer = PullConsumer(
             self._connection,
             self._publisher,
@@ -189,6 +194,10 @@ class NatsTransport:
         """Send what is unsent and disconnect."""
         if self._restoring is not None:
             self._restoring.cancel()
+        if self._burying is not None:
+            self._burying.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([self._burying])
         await self._connection.close()
 
     async def _answer(self, message: Msg, handler: Callable[[bytes], Awaitable[bytes]]) -> None:

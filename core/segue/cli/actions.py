@@ -1,4 +1,4 @@
-"""`segue signal`, `cancel`, `retry`, `pause` and `resume`: what people do to a live run.
+"""`segue signal`, `cancel`, `retry`, `pause`, `resume` and `move`: what people do to a live run.
 
 They exit with 1 if nothing was changed, and say why.
 """
@@ -20,7 +20,7 @@ from segue.config import Config
 from segue.errors import ConfigError
 from segue.plan.projection import Mode
 from segue.runtime import client as clients
-from segue.runtime.client import RunHandle
+from segue.runtime.handle import RunHandle
 from segue.wire.requests import Done
 
 if TYPE_CHECKING:
@@ -130,6 +130,19 @@ def resume(run: str, /, *, flow: FlowName = "", options: Options = DEFAULTS) -> 
     return _run(options, run, flow, lambda handle: handle.resume(), "resumed")
 
 
+def move(run: str, mode: Mode, /, *, flow: FlowName = "", options: Options = DEFAULTS) -> int:
+    """Let a run that is under way be decided in the other mode from now on.
+
+    Parameters
+    ----------
+    run
+        The run's key or id.
+    mode
+        orchestrated or choreographed.
+    """
+    return _run(options, run, flow, lambda handle: handle.move(mode), f"moved to {mode}:")
+
+
 async def _signal(handle: RunHandle[Any], *, name: str, value: Any, match: Any, tag: str, id: str | None) -> Done:
     return await handle.signal(name, value, match=match, tag=tag, id=id)
 
@@ -162,7 +175,8 @@ def _lines(acted: Acted, verb: str) -> list[Line]:
     run = f"run {acted.run} of {acted.flow}{key}, {acted.mode}"
     if not acted.changed:
         return [clean(f"nothing changed: {acted.note or 'it was so before'}"), clean(f"  {run}")]
-    return [clean(f"{verb} {run}")]
+    note = [clean(f"  {acted.note}")] if acted.note else []
+    return [clean(f"{verb} {run}"), *note]
 
 
 def _json(text: str, what: str) -> Any:

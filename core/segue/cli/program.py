@@ -24,6 +24,24 @@ _LOOK = Group("Look", sort_key=3)
 _RUN = Group("Run", sort_key=4)
 _MORE = Group("More", sort_key=5)
 
+_SCHEDULE = {
+    "list": ("listing", "List schedules, with their next and last due times."),
+    "show": ("show", "Show a schedule, and what came of its due times."),
+    "next": ("upcoming", "List due times to come."),
+    "add": ("add", "Add a schedule by hand."),
+    "remove": ("remove", "Remove a schedule."),
+    "pause": ("pause", "Pause a schedule."),
+    "resume": ("resume", "Resume a schedule."),
+    "run": ("run", "Start a run of a schedule now."),
+}
+_DEAD = {
+    "list": ("listing", "List dead letters, oldest first."),
+    "show": ("show", "Show a dead letter with its payload."),
+    "requeue": ("requeue", "Publish the messages of dead letters again."),
+    "discard": ("discard", "Remove dead letters for good."),
+}
+"""Commands of commands: where they are, and their lines in the list."""
+
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command and report what goes wrong.
@@ -96,6 +114,7 @@ def _tree(arguments: Sequence[str]) -> cyclopts.App:
         ("retry", "actions:retry", _CHANGE, "Go on with a run that failed."),
         ("pause", "actions:pause", _CHANGE, "Hold a run."),
         ("resume", "actions:resume", _CHANGE, "Let a paused run go on."),
+        ("move", "actions:move", _CHANGE, "Let a run go on in the other mode."),
         ("runs", "runs:runs", _LOOK, "List runs, newest first."),
         ("where", "where:where", _LOOK, "Where is a run, and why is it not further?"),
         ("serve", "hosting:serve", _RUN, "Run a replica of a service."),
@@ -109,20 +128,15 @@ def _tree(arguments: Sequence[str]) -> cyclopts.App:
     ):
         # A line for the list of commands, which then need not be loaded; the one that is asked for has more to say.
         app.command(f"segue.cli.{where}", name=name, group=group, help=None if name in arguments[:1] else text)
-    timetable = cyclopts.App(name="schedule", help="When flows are started by themselves.", group=_CHANGE)
-    for name, function, text in (
-        ("list", "listing", "List schedules, with their next and last due times."),
-        ("show", "show", "Show a schedule, and what came of its due times."),
-        ("next", "upcoming", "List due times to come."),
-        ("add", "add", "Add a schedule by hand."),
-        ("remove", "remove", "Remove a schedule."),
-        ("pause", "pause", "Pause a schedule."),
-        ("resume", "resume", "Resume a schedule."),
-        ("run", "run", "Start a run of a schedule now."),
+    for name, module, group, text, commands in (
+        ("schedule", "schedules", _CHANGE, "When flows are started by themselves.", _SCHEDULE),
+        ("dead", "dead", _LOOK, "Messages that could not be handled.", _DEAD),
     ):
-        asked = name in arguments[1:2]
-        timetable.command(f"segue.cli.schedules:{function}", name=name, help=None if asked else text)
-    app.command(timetable)
+        family = cyclopts.App(name=name, help=text, group=group)
+        for command, (function, line) in commands.items():
+            asked = command in arguments[1:2]
+            family.command(f"segue.cli.{module}:{function}", name=command, help=None if asked else line)
+        app.command(family)
     export = cyclopts.App(name="export", help="Write what others need to know of the flows.", group=_MORE)
     asked = "nats-permissions" in arguments[1:2]
     text = "Write least-privilege permissions of NATS users."

@@ -26,13 +26,14 @@ from segue.plan.graph import Plan
 from segue.plan.projection import Mode, holder
 from segue.ports.journal import RunQuery, RunRecord
 from segue.runtime import client as clients
-from segue.runtime.client import Client, RunHandle
+from segue.runtime.client import Client
+from segue.runtime.handle import RunHandle
 from segue.runtime.serving import Wiring
 
 if TYPE_CHECKING:
     from segue.cli.screen import Line
 
-Status = Literal["running", "paused", "cancelling", "compensating", "completed", "failed", "cancelled"]
+Status = Literal["running", "paused", "moving", "cancelling", "compensating", "completed", "failed", "cancelled"]
 _JSON = ("{", "[", '"')
 PATIENCE = 2.0
 """Seconds without an answer after which a start says what it waits for."""

@@ -3,9 +3,9 @@
 A run's state at a participant is a set of facts that only grows. The machine never sees more of it than `wanted()` asks
 for, so everything here is small and immutable, and nothing is ever overwritten.
 
-Most runs know one kind of fact only, the outcome of a node. The others are *notices*: stops, undo tokens, resets and
-pauses. A run that has notices at a participant is looked at as a whole there (`machine.whole`), since a notice concerns
-everything that is still open.
+Most runs know one kind of fact only, the outcome of a node. The others are *notices*: stops, undo tokens, resets,
+pauses and placements. A run that has notices at a participant is looked at as a whole there (`machine.whole`), since a
+notice concerns everything that is still open.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+
+from segue.plan.projection import Mode
 
 OutcomeKind = Literal["completed", "skipped", "failed", "aborted", "cancelled"]
 DEAD: frozenset[str] = frozenset({"failed", "aborted", "cancelled"})
@@ -130,6 +132,17 @@ class Pause(NamedTuple):
     number: int
 
 
+class Placed(NamedTuple):
+    """From this epoch on the run is decided in this mode (R13); the newest one that is known counts.
+
+    `done`: everybody concerned has it.
+    """
+
+    epoch: int
+    mode: Mode
+    done: bool = False
+
+
 class Signal(NamedTuple):
     """A signal for a wait; the first one counts. `slot` tells waits of one name apart: their match value or tag."""
 
@@ -139,7 +152,7 @@ class Signal(NamedTuple):
     id: str = ""
 
 
-Notice = Stop | Token | Undone | Reset | Pause
+Notice = Stop | Token | Undone | Reset | Pause | Placed
 AnyFact = Fact | Notice | Signal
 
 

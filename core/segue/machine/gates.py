@@ -267,11 +267,10 @@ def _rounds(place: Place, name: str) -> Iterable[tuple[Key, Outcome]]:
     """The rounds of a loop that are known; a partial state knows of few places, a whole one of all rounds."""
     tag = place.key.tag
     if not place.state.whole:
-        yield from (
-            (key, outcome)
-            for key, outcome in place.state.outcomes.items()
-            if key.node == name and tags.parent(key.tag) == tag
-        )
+        known = [key for key in place.state.outcomes if key.node == name and tags.parent(key.tag) == tag]
+        if known:  # earlier rounds went on, and what they were decided by need not be known
+            last = max(known, key=lambda key: tags.last(key.tag))
+            yield last, place.state.outcomes[last]
         return
     k = 0
     while (outcome := place.state.known(name, tags.child(tag, k))) is not None:

@@ -1,15 +1,16 @@
-"""What people and parent runs ask of a run: cancel, pause, resume, retry. The home grants them, as facts (R11, R14)."""
+"""What people and parent runs ask of a run: cancel, pause, resume, retry, move. Its home grants it, as facts."""
 
 from __future__ import annotations
 
 from segue.machine import tags
-from segue.machine.facts import DEAD, Key, Pause, Reset, State, Stop
+from segue.machine.facts import DEAD, Key, Pause, Placed, Reset, State, Stop
 from segue.machine.routes import Mine
 from segue.machine.scopes import undone
 from segue.machine.undo import compensate
 from segue.machine.whole import with_tokens
 from segue.plan.graph import ENTRY, EXIT, RUN, Plan
 from segue.plan.names import opening
+from segue.plan.projection import Mode
 
 _GATES = ("entry", "exit", "open", "settle", "timer")
 
@@ -50,6 +51,26 @@ def hold(state: State, number: int, paused: bool) -> Pause | str:
     if state.paused == paused:
         return "the run is paused" if paused else "the run is not paused"
     return Pause(number + 1)
+
+
+def move(state: State, now: Placed | None, started: Mode, wanted: Mode, epoch: int) -> Placed | str:
+    """Decide a run in the other mode from now on; or why not.
+
+    Args:
+        state: All that is known of the run.
+        now: Where it was moved to last.
+        started: The mode that it has if it was never moved.
+        wanted: The mode that it shall have.
+        epoch: The placement that the caller saw, or 0.
+    """
+    if Key(EXIT) in state.outcomes:
+        return "the run has ended"
+    current, mode = (1, started) if now is None else now[:2]
+    if mode == wanted:
+        return f"the run is {mode}"
+    if epoch and epoch != current:
+        return "the run has been moved meanwhile"
+    return Placed(current + 1, wanted)
 
 
 def retry(plan: Plan, state: State, chosen: tuple[str, ...], mine: Mine) -> Reset | str:

@@ -105,7 +105,10 @@ def reached(index: Index, construct: Construct, state: State, key: Key, outcome:
     def look(name: str) -> Outcome:
         return outcome if name == key.node else state.outcomes[Key(name, key.tag)]
 
-    return holds(construct.until, look) is True
+    try:
+        return holds(construct.until, look) is True
+    except KeyError:
+        return False  # a partial state that knows of an earlier round's exit only: a later one is heard of
 
 
 # What must be known.

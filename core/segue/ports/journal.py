@@ -31,11 +31,12 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         key: Its business key, or "".
         started: When it was accepted.
         ended: When its newest revision ended.
-        status: `running`, `paused`, `cancelling` or `compensating` (it is stopped, and not yet at its end),
-            `completed`, `failed` or `cancelled`; of the newest revision.
+        status: `running`, `paused`, `moving` (to its mode), `cancelling` or `compensating` (it is stopped, and not yet
+            at its end), `completed`, `failed` or `cancelled`; of the newest revision.
         error: Why it failed.
         revision: 1, and one more for each retry.
         pauses: How often it was held or went on again; odd: it is held.
+        moves: How often it began to be moved to the other mode, or had been; odd: it is being moved.
     """
 
     run: str
@@ -49,6 +50,7 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     revision: int = 1
     pauses: int = 0
+    moves: int = 0
 
     @property
     def stage(self) -> int:
@@ -58,31 +60,35 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     def plus(self, other: RunRecord) -> RunRecord:
         """What this record and another one of the same run say together."""
         later = other if other.stage > self.stage else self
-        pauses = max(self.pauses, other.pauses)
+        pauses, moves = max(self.pauses, other.pauses), max(self.moves, other.moves)
+        placed = other if other.moves > self.moves else self
         return RunRecord(
             run=self.run,
             flow=self.flow or other.flow,
             plan=self.plan or other.plan,
-            mode=self.mode or other.mode,
+            mode=placed.mode or other.mode,
             key=self.key or other.key,
             started=self.started or other.started,
             ended=later.ended,
-            status=status_of(later.status, pauses),
+            status=status_of(later.status, pauses, moves),
             error=later.error,
             revision=later.revision,
             pauses=pauses,
+            moves=moves,
         )
 
 
 STAGES = 3
 """Stages of a revision: it runs, it is stopped, it has ended."""
-_STAGE = {"running": 0, "paused": 0, "cancelling": 1, "compensating": 1}
+_STAGE = {"running": 0, "paused": 0, "moving": 0, "cancelling": 1, "compensating": 1}
 
 
-def status_of(status: str, pauses: int) -> str:
-    """The status of a run that was held and let go so often."""
-    if status not in ("running", "paused"):
+def status_of(status: str, pauses: int, moves: int) -> str:
+    """The status of a run that was held and let go, and moved, so often."""
+    if status not in ("running", "paused", "moving"):
         return status
+    if moves % 2:
+        return "moving"
     return "paused" if pauses % 2 else "running"
 
 

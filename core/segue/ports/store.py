@@ -34,6 +34,9 @@ class CellKind(IntEnum):
     WAITING: a wait, a sleep or a timer has begun.
     SENT: a call was sent, or never will be.
     END: what came of the exit of a region that was stopped before it came to it.
+    PLACED: the run was moved; the revision is the epoch.
+    SNAPSHOT: what was handed over when it was; the revision is the epoch, the tag the page.
+    CORRECTED: what counts instead of what was recorded here after the run had been moved away.
     MARK: how far the store is; belongs to no run.
     """
 
@@ -49,7 +52,10 @@ class CellKind(IntEnum):
     WAITING = 10
     SENT = 11
     END = 12
-    MARK = 15
+    PLACED = 13
+    SNAPSHOT = 14
+    CORRECTED = 15
+    MARK = 16
 
 
 class CellKey(NamedTuple):

@@ -122,11 +122,60 @@ class Registry(Protocol):
         ...
 
 
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A message that a group will not handle.
+
+    Attributes:
+        id: The adapter's own name for it; letters and digits.
+        group: Who did not handle it.
+        subject: Where it was published; "" if the broker does not have the message any more.
+        body: What it says.
+        reason: Why it was not handled.
+        deliveries: How often the group had it.
+        time: When it became a dead letter; seconds since the epoch.
+    """
+
+    id: str
+    group: str
+    subject: str
+    body: bytes
+    reason: str
+    deliveries: int
+    time: float
+
+
+class DeadLetters(Protocol):
+    """What groups discarded, and what the broker gave up to deliver; kept for a long while, or until it is removed."""
+
+    async def page(self, limit: int, after: str = "") -> list[DeadLetter]:
+        """At most `limit` letters, oldest first, beginning after the one with this id, which may be gone."""
+        ...
+
+    async def get(self, id: str) -> DeadLetter | None:
+        """One letter; None if there is none of this id."""
+        ...
+
+    async def requeue(self, id: str) -> bool:
+        """Publish a letter's message again, then remove the letter; False if there is none of this id.
+
+        Its group gets the message as a new one, and so does every other group that listens to the subject.
+
+        Raises:
+            TransportError: The message is not there any more; the letter stays.
+        """
+        ...
+
+    async def discard(self, id: str) -> bool:
+        """Remove a letter for good; False if there is none of this id."""
+        ...
+
+
 class Transport(Protocol):
     """A connection to a broker. Adapters raise `TransportUnavailable` where trying again may help."""
 
     capabilities: Capabilities
     registry: Registry
+    dead: DeadLetters
 
     async def declare(self, group: Group) -> None:
         """Create a group, or set its patterns, keeping its position.

@@ -1,7 +1,7 @@
-"""What people and programs do to a live run: signal, cancel, pause, resume, retry. The run's home grants it.
+"""What people and programs do to a live run: signal, cancel, pause, resume, move, retry. The run's home grants it.
 
-Asked again, as after a lost answer, each of these changes nothing more: signals carry ids, a stop is set once, and a
-retry names the revision whose end it saw.
+Asked again, as after a lost answer, each of these changes nothing more: signals carry ids, a stop is set once, a move
+names the mode, and a retry the revision whose end it saw. While a run is being moved, nobody grants anything.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ from typing import Any
 import anyio
 import msgspec
 
-from segue.errors import InvalidInput, NotAccepted, TransportUnavailable
+from segue.errors import InvalidInput, NotAccepted, TransportUnavailable, UnknownRun
 from segue.plan.graph import Plan
+from segue.plan.projection import Mode
 from segue.runtime.ends import Ends
 from segue.runtime.ids import check_key, new_run_id
 from segue.runtime.input import signal_slot, signal_value
 from segue.runtime.locate import Located, Locator, ask
 from segue.runtime.serving import Wiring
 from segue.runtime.starter import ATTEMPT, TIMEOUT
-from segue.wire.requests import Cancel, Done, Hold, Refused, Request, Retry, Send
+from segue.wire.requests import Cancel, Done, Hold, Move, Refused, Request, Retry, Send
+
+SETTLED = 2.0
+"""Seconds for which a move is waited for; then it is told who has not got the run yet."""
 
 
 class Actions:
@@ -58,6 +62,19 @@ class Actions:
         """Pause a run, or let it go on."""
         return await self._do(run, Hold(run.run, paused))
 
+    async def move(self, run: Located, mode: Mode) -> Done:
+        """Let a run be decided in the other mode, and wait a little until everybody has it."""
+        done = await self._do(run, Move(run.run, mode, run.epoch))
+        if not done.changed:
+            return done
+        waits: tuple[str, ...] = ()
+        with anyio.move_on_after(SETTLED):
+            while (found := await self.locator.run(run.run, run.plan.flow)).moving is not None:
+                waits = found.waits
+                await anyio.sleep(0.05)
+            return done
+        return Done(True, f"it has not got there yet: it waits for {', '.join(waits) or run.home}")
+
     async def retry(self, run: Located, nodes: Sequence[str]) -> Done:
         """Decide anew what an ended run failed at, and these nodes.
 
@@ -93,9 +110,17 @@ class Actions:
                 if not reply.retry:
                     raise NotAccepted(reply.reason, reply.hint)
                 error = TransportUnavailable(reply.reason, reply.hint)
+                run = await self._again(run)
             await anyio.sleep(pause)
             pause = min(pause * 2, 1.0)
         raise error
+
+    async def _again(self, run: Located) -> Located:
+        """Where a run is now: it may have been moved."""
+        try:
+            return await self.locator.run(run.run, run.plan.flow)
+        except (UnknownRun, TransportUnavailable):
+            return run
 
 
 def _check_nodes(plan: Plan, nodes: Sequence[str]) -> None:

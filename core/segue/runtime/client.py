@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import msgspec
@@ -18,119 +18,27 @@ from segue.errors import (
     ConfigError,
     InvalidInput,
     NotAccepted,
-    ResultTimeout,
-    RunFailed,
     TransportUnavailable,
 )
 from segue.model.flow import Flow
 from segue.plan.graph import Plan
-from segue.plan.projection import Mode
+from segue.plan.projection import MODES, Mode
 from segue.ports.journal import Journal
 from segue.runtime.actions import Actions
 from segue.runtime.ends import Ends
+from segue.runtime.handle import RunHandle
 from segue.runtime.ids import check_key, check_run_id, new_run_id
 from segue.runtime.input import bind, key_of
-from segue.runtime.locate import Located, homes
+from segue.runtime.locate import Located
 from segue.runtime.serving import Wiring
 from segue.runtime.starter import Starter
 from segue.runtime.tasks import task_group
 from segue.runtime.where import RunView, where
-from segue.wire.envelope import Ended
 from segue.wire.records import FlowRecord
 from segue.wire.requests import Accepted, Done, Refused, Send, Start
 
 log = logging.getLogger("segue.client")
 R = TypeVar("R")
-
-
-class RunHandle(Generic[R]):
-    """A run that was accepted, or found.
-
-    Attributes:
-        id: 32 hex digits of a UUIDv7; also its trace id.
-        key: Its business key, or "".
-        flow: The flow's name.
-        mode: The mode that it runs in to its end.
-        existing: It was there before this start.
-    """
-
-    def __init__(self, client: Client, accepted: Accepted, flow: str, key: str, returns: Any) -> None:
-        self.id = accepted.run
-        self.key = key
-        self.flow = flow
-        self.mode: Mode = "choreographed" if accepted.mode == "choreographed" else "orchestrated"
-        self.existing = accepted.existing
-        self._client = client
-        self._ends = client.ends
-        self._returns = returns
-        self._end = self._ends.of(accepted.run)
-        self._end.homes = homes(client.wiring, flow, [self.mode])
-
-    def __repr__(self) -> str:
-        return f"<run {self.id} of {self.flow}, key {self.key!r}>"
-
-    async def result(self, timeout: float | None = None) -> R:
-        """Wait for the end and return the flow's value; of a run that is retried, the end of its newest revision.
-
-        Args:
-            timeout: Seconds to wait; None waits for ever. The run goes on if the time is over.
-
-        Raises:
-            RunFailed: A step failed and nothing caught it.
-            ResultTimeout: The run has not ended in time.
-            InvalidInput: The deployed flow's value does not fit the type declared here.
-            ObjectLost: The value is large, and is not in the object store any more.
-        """
-        ended = await self.outcome(timeout)
-        if ended.status != "completed":
-            verb = "was cancelled" if ended.status == "cancelled" else ended.status
-            raise RunFailed(f"run {self.id} of {self.flow} {verb}: {_causes(ended)}", f"segue where {self.id}")
-        try:
-            found: R = msgspec.json.decode(ended.value, type=self._returns)
-        except msgspec.ValidationError as error:
-            raise InvalidInput(
-                f"the value of run {self.id} of {self.flow} does not fit its type here: {error}",
-                "the deployed flow is another one; start it by name to get plain JSON values",
-            ) from None
-        return found
-
-    async def outcome(self, timeout: float | None = None) -> Ended:
-        """Wait for the end and return how the run ended, without raising for a failed one.
-
-        Raises:
-            ResultTimeout: The run has not ended in time.
-        """
-        if timeout is None:
-            return await self._ends.wait(self._end, self.existing)
-        try:
-            with anyio.fail_after(timeout):
-                return await self._ends.wait(self._end, self.existing)
-        except TimeoutError:
-            raise ResultTimeout(
-                f"run {self.id} of {self.flow} has not ended within {timeout:g} s", f"segue where {self.id}"
-            ) from None
-
-    async def signal(
-        self, name: str, value: Any = None, *, match: Any = None, tag: str = "", id: str | None = None
-    ) -> Done:
-        """Send a signal to this run: see `Client.signal`."""
-        return await self._client.signal(self, name, value, match=match, tag=tag, id=id)
-
-    async def cancel(self) -> Done:
-        """Stop this run, and undo what it did: see `Client.cancel`."""
-        return await self._client.cancel(self)
-
-    async def pause(self) -> Done:
-        """Let nothing more start in this run: see `Client.pause`."""
-        return await self._client.pause(self)
-
-    async def resume(self) -> Done:
-        """Let this run go on: see `Client.resume`."""
-        return await self._client.resume(self)
-
-    async def retry(self, nodes: Sequence[str] = ()) -> Done:
-        """Go on with this run after it failed: see `Client.retry`."""
-        return await self._client.retry(self, nodes)
 
 
 class Client:
@@ -288,6 +196,32 @@ class Client:
         """Let a paused run go on. Arguments and errors are those of `cancel`."""
         return await self._actions.hold(await self._located(run, flow), False)
 
+    async def move(self, run: RunHandle[Any] | str, mode: Mode, *, flow: Flow[..., Any] | str = "") -> Done:
+        """Let a run that is under way be decided in the other mode from now on; it goes on where it is.
+
+        What has happened is kept, what is running ends, waits and timers keep their times. Until everybody concerned
+        has taken over, nothing new starts in the run, and signals and the like wait.
+
+        Args:
+            run: A handle, an id, or a business key.
+            mode: `orchestrated` or `choreographed`.
+            flow: The run's flow, if it is named by a key that several flows may use.
+
+        Returns:
+            Whether it changed anything; not if the run has ended, is in that mode, or is being moved. If it takes
+            longer than 2 seconds, `note` says who has to get it still; it goes on by itself.
+
+        Raises:
+            InvalidInput: There is no such mode.
+            UnknownRun: There is no such run.
+            AmbiguousRun: Runs of several flows have the key.
+            NotAccepted: The home refused.
+            TransportUnavailable: The home did not answer; try it again.
+        """
+        if mode not in MODES:
+            raise InvalidInput(f"there is no mode {mode!r}", f"modes: {', '.join(MODES)}")
+        return await self._actions.move(await self._located(run, flow), mode)
+
     async def retry(
         self, run: RunHandle[Any] | str, nodes: Sequence[str] = (), *, flow: Flow[..., Any] | str = ""
     ) -> Done:
@@ -357,11 +291,6 @@ def _name(flow: Flow[..., Any] | str) -> str:
 
 def _returns(flow: Flow[..., Any] | str) -> Any:
     return Any if isinstance(flow, str) else flow.returns
-
-
-def _causes(ended: Ended) -> str:
-    parts = [f"{cause.node} ({cause.error.type}: {cause.error.message})" for cause in ended.causes if cause.error]
-    return "; ".join(parts) or ", ".join(cause.node for cause in ended.causes) or "no cause recorded"
 
 
 @asynccontextmanager

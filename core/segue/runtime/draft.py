@@ -10,10 +10,12 @@ from segue.plan.names import EXIT, TIMER, watching
 from segue.ports.store import Cell, CellKey, CellKind, Due, DueKey, Join
 from segue.runtime.backoff import failed
 from segue.runtime.outbox import Outbox
-from segue.runtime.overdue import PARK_AFTER
+from segue.runtime.overdue import LEASE, PARK_AFTER
+from segue.runtime.saying import said_again
 from segue.runtime.sizes import counter
-from segue.runtime.work import Job, Mark, News, RunRef, Ticket, said_again, undoing
-from segue.wire import envelope
+from segue.runtime.work import Job, Mark, News, RunRef, Ticket, undoing
+from segue.wire import envelope, requests
+from segue.wire.requests import Nap
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
@@ -79,27 +81,19 @@ class Draft:
 
     def publish(self, news: News) -> None:
         """Publish the event of a fact, under its redrive."""
-        event, raw = said_again(news.event, news.raw, news.redrive)
-        self.outbox.event(news.run.mode, event.flow, event.node, event.kind, raw)
+        event, news.said = said_again(news.event, news.raw, news.redrive)
+        self.outbox.event(news.run.mode, event.flow, event.node, event.kind, news.said)
 
     def take_back(self, news: News) -> None:
         """Do not say what was decided: somebody else has decided at the same time."""
-        self.outbox.drop(news.raw)
+        self.outbox.drop(news.said)
         if news in self.ended:
             self.ended.remove(news)
             self.after.remove(news.run.guard(news.event.revision))
 
     def job(self, job: Job) -> None:
-        """Make a call, unless it is under way here: then its deliveries wait for it too.
-
-        What a redrive finds open may just be under way in another replica, and not for long enough to have a due row.
-        It gets one now, so that it is called a little later, if it still has no result then.
-        """
+        """Make a call, unless it is under way here: then its deliveries wait for it too."""
         running = self._host.running.get(job.cell) or self.jobs.get(job.cell)
-        if running is None and job.redrive and not job.due and self._host.role.executes:
-            job.attempt = 0
-            self.park(job, self.now.timestamp() + 2 * PARK_AFTER)
-            return
         if running is None:
             self.jobs[job.cell] = running = job
             fresh = job.tickets
@@ -115,6 +109,31 @@ class Draft:
         """Do not make a call after all."""
         del self.jobs[job.cell]
         self.release(job.tickets)
+
+    def back(self, jobs: list[Job]) -> bool:
+        """Give calls a due row that need one from the start; False if there are none.
+
+        Runs of other flows are started now, and asked for later. What was delivered again may have killed its process:
+        its row counts its attempts before they begin. What a redrive finds open may just be under way in another
+        replica, and not for long enough to have a row: it is called a little later, if it has no result then. And what
+        follows from a row or a request has no delivery behind it.
+        """
+        now, found = self.now.timestamp(), False
+        for job in jobs:
+            if job.due:
+                continue
+            if job.run.plan.index.nodes[job.key.node].kind == "flow":
+                self.park(job, now + LEASE)
+            elif self._host.role.executes and (job.redrive or job.redelivered):
+                self.drop(job)
+                job.attempt = 0
+                self.park(job, now if job.redelivered else now + 2 * PARK_AFTER)
+            elif self._host.role.executes and job.bare:
+                self.park(job, now + LEASE)
+            else:
+                continue
+            found = True
+        return found
 
     def park(self, job: Job, at: float, again: bool = False) -> None:
         """Give a call a due row; until its outcome is known, nothing else goes on with it.
@@ -148,19 +167,23 @@ class Draft:
     def nap(self, run: RunRef, effect: Sleep | Listen) -> None:
         """A node waits for time, or for a signal and perhaps time: give it a due row, and say that it waits."""
         key, revision = effect.key, effect.revision
-        slot = effect.slot if isinstance(effect, Listen) else ""
-        self.mark(run.mark(key.node, key.tag, revision, CellKind.WAITING), slot.encode())
-        at = self.now.timestamp()
-        if isinstance(effect, Listen):
-            if not effect.timeout:
-                return
-            at += effect.timeout
+        at: float | None
+        if isinstance(effect, Sleep):
+            at = effect.until if effect.until is not None else self.now.timestamp() + effect.seconds
         else:
-            at = effect.until if effect.until is not None else at + effect.seconds
-        row = run.row(key, revision)
-        body = envelope.encode(Job(run, key, revision, {}, (), ()).call(self._host.source, self.now))
-        self.due[row] = Due(row, at, 0, body, self._host.replica)
-        self._host.overdue.expect(at)
+            at = self.now.timestamp() + effect.timeout if effect.timeout else None
+        slot = effect.slot if isinstance(effect, Listen) else ""
+        self.wait(run, Nap(*key, revision, slot, at))
+
+    def wait(self, run: RunRef, nap: Nap) -> None:
+        """Say that a node waits, and give it a due row if that is not for ever."""
+        key = Key(nap.node, nap.tag)
+        self.mark(run.mark(*key, nap.revision, CellKind.WAITING), requests.encode_nap(nap))
+        if nap.until is not None:
+            row = run.row(key, nap.revision)
+            body = envelope.encode(Job(run, key, nap.revision, {}, (), ()).call(self._host.source, self.now))
+            self.due[row] = Due(row, nap.until, 0, body, self._host.replica)
+            self._host.overdue.expect(nap.until)
 
     def release(self, tickets: tuple[Ticket, ...]) -> None:
         """Something that deliveries waited for is over."""

@@ -15,14 +15,17 @@ from segue.machine.facts import (
     Key,
     Listen,
     Outcome,
+    Placed,
     Record,
     Repeat,
     Sleep,
 )
-from segue.plan.graph import EXIT
+from segue.plan.graph import ENTRY, EXIT
 from segue.ports.store import CellKey, Join
+from segue.runtime.saying import make_event
+from segue.runtime.sizes import fitting
 from segue.runtime.view import View
-from segue.runtime.work import Job, News, fitting, make_event, mark
+from segue.runtime.work import Job, News, mark
 
 if TYPE_CHECKING:
     from segue.runtime.turn import Turn
@@ -58,6 +61,8 @@ class Effects:
                 return self._repeat(view, key, revision, redrive)
             case Choose(facts):
                 self.choose(view, facts)
+                if not view.noticed:
+                    self._turn.rivals.plain += self._turn.choices[-len(facts) :]
             case Sleep() | Listen():
                 self._draft.naps.append((view.run, effect))
         return None
@@ -66,6 +71,12 @@ class Effects:
         """Facts that count only once they are recorded."""
         for fact in facts:
             self._turn.choices.append(self.news(view, fact))
+            if not isinstance(fact, Placed):
+                self.acts(view)
+
+    def acts(self, view: View) -> None:
+        """Something is decided here that the store does not refuse, should the run have been moved away."""
+        self._turn.acted.setdefault(view.run.id, view.run.epoch)
 
     def give_up(self, job: Job) -> None:
         """Its service declares a call cancelled that was withdrawn and does not run."""
@@ -92,6 +103,8 @@ class Effects:
             cell: Where it is recorded, if not at its place.
         """
         run = view.run
+        if view.noticed:
+            self.acts(view)
         news = self.news(view, fact)
         news.cell = cell or news.cell
         news.recorded = news.decided = True
@@ -127,6 +140,7 @@ class Effects:
         if refusal is not None:
             return self.decided(view, Fact(key, refusal, revision), redrive)
         job.redrive = redrive
+        job.bare = not job.tickets and Key(ENTRY) not in view.news  # the guard stands behind a run that has just begun
         if key in view.parked:
             return None
         self._draft.job(job)

@@ -35,15 +35,17 @@ class End:
     Attributes:
         run: The run's id.
         homes: Who may know it.
+        others: Who may know it once it was moved.
         revision: The newest revision that is known.
         ended: The event that says how that revision ended, once it has.
     """
 
-    __slots__ = ("__weakref__", "ask_at", "ended", "heard", "homes", "pause", "revision", "run", "waiters")
+    __slots__ = ("__weakref__", "ask_at", "ended", "heard", "homes", "others", "pause", "revision", "run", "waiters")
 
     def __init__(self, run: str) -> None:
         self.run = run
         self.homes: tuple[str, ...] = ()
+        self.others: tuple[str, ...] = ()
         self.revision = 1
         self.heard = anyio.Event()
         self.ended: Event | None = None
@@ -126,8 +128,11 @@ class Ends:
         """
         if end.ended is None and (ask or end.ask_at <= anyio.current_time()):
             end.ask_at = anyio.current_time() + end.pause
-            for home in end.homes:
-                await self._ask(home, [end])
+            asked: tuple[str, ...] = ()
+            while end.ended is None and end.homes != asked:  # the first one may say that it was moved
+                asked = end.homes
+                for home in asked:
+                    await self._ask(home, [end])
         while end.ended is None:
             end.waiters += 1
             self._awaited[end.run] = end
@@ -166,6 +171,8 @@ class Ends:
             for end, reply in zip(ends, requests.decode_replies(answer), strict=False):
                 if isinstance(reply, Answer) and bytes(reply.ended) != b"null":
                     end.set(envelope.decode(reply.ended))
+                elif isinstance(reply, Answer) and not reply.known and end.others:
+                    end.homes = end.others
         except SegueError as error:
             log.info("cannot ask %s for ends: %s", home, error.message)
 

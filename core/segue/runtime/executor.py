@@ -24,6 +24,7 @@ from segue.machine.facts import Cause, Failure
 from segue.model.step import Step
 from segue.model.undo import Undo
 from segue.ports.tracing import Attempt, Place
+from segue.runtime import suspects
 from segue.runtime.work import Job, Returned
 from segue.wire.envelope import ATTEMPT_FAILED, Retrying
 
@@ -148,6 +149,8 @@ class Executor:
             what = "has no step" if step is None else "cannot undo step"
             error = Failure("StepNotFound", f"service {self._host.name!r} {what} {node.step!r}; deploy its code")
             return Returned(job, _lost(job), msgspec.json.encode(error), began)
+        if job.lost >= self._may_lose(code):
+            return self._given_up(code, job, began)
         token = _current.set(
             Current(
                 run.id, run.key, run.plan.flow, node.id, job.key.tag, job.revision, job.attempt, _idempotency_key(job)
@@ -172,6 +175,18 @@ class Executor:
         if self._observed:
             self._tell(found)
         return found
+
+    def _may_lose(self, code: Code) -> float:
+        """How many attempts in a row may be lost with their process."""
+        return max(code.retry.max_attempts, suspects.LOST)
+
+    def _given_up(self, code: Code, job: Job, began: datetime) -> Returned:
+        """Too many attempts have no result: whoever made them died."""
+        job.attempt = max(job.attempt - 1, 1)
+        message = f"the process died {job.lost} times in a row while it ran {code.signature.step}; there is no result"
+        log.error("run %s, node %s: %s", job.run.id, job.key.node, message)
+        error = Failure("AttemptsExhausted", message)
+        return Returned(job, _lost(job), msgspec.json.encode(error), began)
 
     def _tell(self, found: Returned) -> None:
         job = found.job

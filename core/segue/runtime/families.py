@@ -22,7 +22,8 @@ from segue.plan.graph import ENTRY
 from segue.plan.projection import holder
 from segue.ports.store import CellKey, CellKind
 from segue.runtime.ids import child_run_id, is_child
-from segue.runtime.work import Job, Origin, Returned, RunRef, announced, said_again
+from segue.runtime.saying import Origin, announced, said_again
+from segue.runtime.work import Job, Returned, RunRef
 from segue.wire import envelope, requests
 from segue.wire.envelope import Ended, Event, Parent
 from segue.wire.requests import Accepted, Cancel, Refused, Start

@@ -1,6 +1,7 @@
 """Where a run is decided: its home is found by asking all participants that may be it.
 
-A run keeps the plan and the mode that it started with, so its home may be another one than that of the flow's new runs.
+A run keeps the plan that it started with, and the mode unless it is moved, so its home may be another one than that of
+the flow's new runs.
 """
 
 from __future__ import annotations
@@ -27,13 +28,20 @@ Replies = dict[str, list[Reply] | None]
 
 
 class Located(NamedTuple):
-    """A run, and who decides its end; `ended` tells of the end of its newest revision, if it has ended."""
+    """A run, and who decides its end; `ended` tells of the end of its newest revision, if it has ended.
+
+    `epoch` is that of its placement. `moving`: it is being handed over from there to that mode, and has still to get
+    to those in `waits`.
+    """
 
     run: str
     plan: Plan
     mode: Mode
     home: str
     ended: Event | None = None
+    epoch: int = 1
+    moving: Mode | None = None
+    waits: tuple[str, ...] = ()
 
 
 def homes(wiring: Wiring, flow: str, modes: Iterable[Mode] = MODES) -> tuple[str, ...]:
@@ -87,10 +95,15 @@ class Locator:
         """
         flows = self._flows(flow)
         replies = await self._ask_all({home: [Ask(run)] for name in flows for home in homes(self._wiring, name)})
-        for home, answers in replies.items():
-            for answer in answers or ():
-                if isinstance(answer, Answer) and answer.known:
-                    return await self._located(run, home, answer)
+        known = [
+            (home, answer)
+            for home, answers in replies.items()
+            for answer in answers or ()
+            if isinstance(answer, Answer) and answer.known
+        ]
+        # At the end of a move two may know it: who has taken over, and who has not heard that everybody has.
+        for home, answer in sorted(known, key=lambda found: found[1].moving is not None):
+            return await self._located(run, home, answer)
         raise self._unknown(f"no run has the id {run}", flows, replies)
 
     async def key(self, key: str, flow: str = "") -> Located:
@@ -108,18 +121,16 @@ class Locator:
             for home in homes(self._wiring, name):
                 asked.setdefault(home, []).append(Find(name, check_key(key)))
         replies = await self._ask_all(asked)
-        found: dict[str, tuple[str, str]] = {}
+        found: dict[str, str] = {}
         for home, finds in asked.items():
             for find, reply in zip(finds, replies[home] or (), strict=False):
                 if isinstance(reply, Found) and reply.run:
-                    found.setdefault(find.flow, (reply.run, home))
+                    found.setdefault(find.flow, reply.run)
         if len(found) > 1:
             names = ", ".join(sorted(found))
             raise AmbiguousRun(f"runs of several flows have the key {key!r}: {names}", "name the flow, or the run's id")
-        for run, home in found.values():
-            [answer] = await ask(self._wiring, home, [Ask(run)], ANSWER)
-            if isinstance(answer, Answer) and answer.known:
-                return await self._located(run, home, answer)
+        for name, run in found.items():
+            return await self.run(run, name)
         what = f"no run of {flow!r}" if flow else "no run"
         raise self._unknown(f"{what} has the key {key!r}", flows, replies)
 
@@ -131,7 +142,7 @@ class Locator:
         if plan is None:
             raise TransportUnavailable(f"plan {answer.plan} of run {run} is not in the registry")
         mode: Mode = "orchestrated" if home == COORDINATOR else "choreographed"
-        return Located(run, plan, mode, home, ended_event(answer))
+        return Located(run, plan, mode, home, ended_event(answer), answer.epoch, answer.moving, answer.waits)
 
     async def _ask_all(self, asked: Mapping[str, Sequence[Request]]) -> Replies:
         replies: Replies = dict.fromkeys(asked)

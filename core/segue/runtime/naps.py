@@ -16,9 +16,10 @@ from segue.machine.scopes import revision as place_revision
 from segue.machine.step import decide, inputs
 from segue.ports.store import CellKind, Due
 from segue.runtime.overdue import newest_end
+from segue.runtime.placing import truth
 from segue.runtime.view import View
 from segue.runtime.work import News, RunRef
-from segue.wire import envelope
+from segue.wire import envelope, requests
 from segue.wire.envelope import Call
 from segue.wire.said import fact_of
 
@@ -61,13 +62,13 @@ class Naps:
     async def signalled(self, news: News) -> None:
         """A signal has been recorded: who waits for it?"""
         assert isinstance(news.fact, Signal)
-        view, slot = self._turn.view(news.run), news.fact.slot.encode()
+        view, slot = self._turn.view(news.run), news.fact.slot
         nodes = news.run.plan.index.nodes
         for mark, waits_for in (await self._turn.whole.read(view)).marks.items():
             node = nodes.get(mark.node)
             if mark.kind != CellKind.WAITING or node is None:
                 continue
-            if node.step == news.fact.name and waits_for == slot:
+            if node.step == news.fact.name and requests.decode_nap(waits_for).slot == slot:
                 await self._look(view, Key(mark.node, mark.tag), mark.revision, signal=news.fact)
 
     async def fired(self, row: Due, run: RunRef, call: Call) -> None:
@@ -79,7 +80,8 @@ class Naps:
             self._draft.after.append(row.key)
 
     async def _over(self, view: View) -> bool:
-        return newest_end(await self._host.insist(partial(self._host.store.scan, [view.run.id]))) is not None
+        cells = await self._host.insist(partial(self._host.store.scan, [view.run.id]))
+        return newest_end(truth(cells)) is not None
 
     async def _look(
         self, view: View, key: Key, revision: int, signal: Signal | None = None, due: bool = False
@@ -88,6 +90,8 @@ class Naps:
         await self._turn.loads.notices([view])
         if view.noticed:
             state = (await self._turn.whole.read(view)).state
+            if key.node not in view.mine:
+                return None  # it was moved, and waits elsewhere
         else:
             await self._turn.loads.places(view, lambda: [key, *inputs(view.run.plan, view.state, key)])
             state = view.state

@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from segue.errors import InvalidInput, SegueError
-from segue.machine.facts import Pause, Stop
+from segue.machine.facts import Pause, Placed, Stop
 from segue.plan.names import RUN
 from segue.ports.journal import Journal, JournalEntry, RunRecord
 from segue.ports.transport import Consumer, Delivery, Group
@@ -149,4 +149,7 @@ def _run_record(event: Event, mode: str) -> RunRecord | None:
         return replace(record, status=status, revision=fact.revision)
     if isinstance(fact, Pause):
         return replace(record, pauses=fact.number)
+    if isinstance(fact, Placed):
+        # The number of its epoch is 2 when a run is moved for the first time.
+        return replace(record, mode=fact.mode, moves=2 * (fact.epoch - 1) - (not fact.done))
     return None

@@ -1,4 +1,4 @@
-"""Requests that change a live run: signals, cancel, pause, resume, retry. What is granted becomes a fact of the run."""
+"""Requests that change a live run: signals, cancel, pause, resume, retry, move. What is granted becomes a fact."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from segue.errors import InvalidInput
+from segue.errors import InvalidInput, ObjectLost
 from segue.machine import orders
-from segue.machine.facts import AnyFact, Key, Pause, Reset, Signal, Stop
+from segue.machine.facts import AnyFact, Key, Pause, Placed, Reset, Signal, Stop
 from segue.plan.graph import ENTRY, EXIT
-from segue.plan.projection import COORDINATOR, Mode
+from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind
 from segue.runtime.ids import check_run_id, is_child
+from segue.runtime.placing import accepted, newest, standing
 from segue.runtime.view import View
 from segue.runtime.work import Asked, News
 from segue.wire import envelope
-from segue.wire.requests import Cancel, Done, Hold, Refused, Reply, Retry, Send
+from segue.wire.requests import Cancel, Done, Hold, Install, Move, Order, Refused, Reply, Retry, Send, Yield
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
+    from segue.runtime.repeats import Seen
     from segue.runtime.turn import Turn
-    from segue.runtime.whole import Seen
 
 LONGEST_SLOT = 256
 
@@ -42,7 +43,15 @@ class Orders:
         for item in asked:
             item.replies[item.place] = await self._grant(turn, item.request)
 
-    async def _grant(self, turn: Turn, request: Send | Cancel | Retry | Hold) -> Reply:
+    async def _grant(self, turn: Turn, request: Order) -> Reply:
+        if isinstance(request, Yield | Install):
+            handover = self._host.moving.handover
+            try:
+                if isinstance(request, Yield):
+                    return await handover.give(turn, request)
+                return await handover.take(turn, request)
+            except ObjectLost as error:
+                return Refused(error.message, error.hint, retry=True)
         try:
             view = await self._view(turn, check_run_id(request.run))
         except InvalidInput as error:
@@ -50,11 +59,17 @@ class Orders:
         if view is None:
             return Refused(f"run {request.run} is not known here")
         try:
-            found = await self._decide(turn, view, request)
+            seen = await turn.whole.read(view)
+            if ENTRY not in view.mine:
+                return await self._moved(turn, view, request)
+            found = self._decide(turn, view, seen, request)
         except InvalidInput as error:
             return Refused(error.message, error.hint)
         if isinstance(found, str):
             return Done(False, found)
+        if isinstance(found, Placed):
+            self._host.moving.grant(turn, view, found)
+            return Done(True)
         turn.effects.choose(view, (found,))
         if isinstance(found, Reset):
             turn.whole.reopen(view, found.revision)
@@ -63,10 +78,6 @@ class Orders:
     async def _view(self, turn: Turn, run: str) -> View | None:
         """The run, if it was accepted here."""
         mode: Mode = "orchestrated" if self._host.name == COORDINATOR else "choreographed"
-        known = turn.views.get(run)
-        if known is not None:
-            return known
-        entry = Key(ENTRY)
         found = await self._host.insist(partial(self._host.store.load, [_entry(run)]))
         raw = found.get(_entry(run))
         if raw is None:
@@ -75,11 +86,24 @@ class Orders:
             ref = await self._host.reader.run_of(envelope.decode(raw), mode)
         except LookupError:
             return None
-        view = turn.view(ref)
-        return view if entry.node in view.mine else None
+        if holder(ref.plan, mode) != self._host.name:
+            return None
+        known = accepted(self._host, run, found) or bool(await self._host.placing.runs([ref]))
+        return turn.view(ref) if known else None
 
-    async def _decide(self, turn: Turn, view: View, request: Send | Cancel | Retry | Hold) -> AnyFact | str:
-        seen = await turn.whole.read(view)
+    async def _moved(self, turn: Turn, view: View, request: Order) -> Reply:
+        """Somebody else answers for the run, or will soon."""
+        run = view.run
+        cells = await self._host.insist(partial(self._host.store.scan, [run.id]))
+        _, moving = standing(run.plan, self._host, run.id, cells)
+        if moving is None:
+            return Refused(f"run {run.id} was moved and is {run.mode} now", retry=True)
+        if isinstance(request, Move):
+            self._host.moving.go_on(turn, run)
+            return Done(False, f"the run is being moved, and will be {run.mode}")
+        return Refused(f"run {run.id} is being moved", "try it again when it is there", retry=True)
+
+    def _decide(self, turn: Turn, view: View, seen: Seen, request: Order) -> AnyFact | str:
         state, plan = seen.state, view.run.plan
         if isinstance(request, Cancel):
             if request.reason == "undone" and is_child(request.run):
@@ -89,9 +113,12 @@ class Orders:
             if request.revision and request.revision < state.revision:
                 return "the run has been retried"
             return orders.retry(plan, state, request.nodes, view.mine)
+        if isinstance(request, Move):
+            return orders.move(state, newest(seen.facts), view.run.mode, request.mode, request.epoch)
         if isinstance(request, Hold):
             number = max((fact.number for fact in seen.facts if isinstance(fact, Pause)), default=0)
             return orders.hold(state, number, request.paused)
+        assert isinstance(request, Send)
         if (
             len(request.slot) > LONGEST_SLOT
             or not f"{request.slot}{request.id}".isprintable()

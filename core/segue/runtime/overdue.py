@@ -5,8 +5,10 @@ A row is claimed by pushing its time forward, so that a claimer that dies loses 
 - a failed attempt: the next one, at the end of its backoff;
 - a call that takes longer than a turn ("parked"): its row backs it, so that no message is held long; it is pushed
   forward while the call runs here, and another replica takes over if it is not;
+- a call that was delivered again and has no result (`suspects`): whoever made it may have died of it;
 - a node that waits for time, or for a signal and not for ever (`naps`);
 - a run of another flow that a node stands for: its start is repeated now and then, until its end is heard;
+- a run that is being moved, at who has granted it (`moving`);
 - an open run, at its home ("guard"): overdue, the run's start is heard again with a new redrive number, and everybody
   who decided something repeats it once, so that whatever a broker lost is found on the way.
 """
@@ -23,13 +25,16 @@ import anyio
 import msgspec
 
 from segue.errors import InvalidInput, ObjectLost, SegueError, TransportUnavailable
+from segue.machine.facts import Placed
 from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.plan.projection import COORDINATOR, Mode
 from segue.ports.store import CellKey, CellKind, Due
 from segue.runtime import backoff
 from segue.runtime.pacing import Pace, spread
+from segue.runtime.placing import placement, standing, truth
 from segue.runtime.work import Job, News, Overdue, RunRef
 from segue.wire import envelope
+from segue.wire.envelope import Call
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
@@ -45,6 +50,9 @@ POLL = 0.25
 
 LEASE = 15.0
 """Seconds for which a claimed or parked row belongs to its owner."""
+
+SURVIVED = 600.0
+"""Seconds after which a call that runs is not what kills its process, if that dies."""
 
 PARK_AFTER = 1.0
 """Seconds after which a call is parked."""
@@ -103,10 +111,20 @@ class DueRows:
         if len(rows) == CLAIM:
             self.expect(now + MORE)
 
-    def row(self, job: Job, at: float, again: bool = False) -> Due:
-        """The row of a job that goes on at `at`; `again`: nothing runs until then, it is the next attempt."""
+    def row(self, job: Job, at: float, again: bool = False, begun: bool = True) -> Due:
+        """The row of a job that goes on at `at`.
+
+        Args:
+            job: The job.
+            at: When somebody may claim it.
+            again: Nothing runs until then: it is the next attempt.
+            begun: Whether the job's attempt is lost if somebody claims the row.
+        """
+        begun = begun and job.attempt > 0
+        survived = job.started and self._host.clock() - job.started >= SURVIVED
         self.expect(at)
         call = job.call(self._host.source, self._host.now())
+        call = msgspec.structs.replace(call, lost=0 if again or survived else job.lost + begun)
         if again:
             call = msgspec.structs.replace(call, type=RETRY)
         if job.born:
@@ -133,9 +151,10 @@ class DueRows:
             job.tickets = ()
 
     async def give_back(self) -> None:
-        """Let other replicas go on at once with the parked calls that do not end here."""
+        """Let other replicas go on at once with the parked calls that do not end here, which is not their fault."""
         now = self._time()
-        rows = [self.row(job, now) for job in self._host.running.values() if job.due]
+        rows = [self.row(job, now, begun=False) for job in self._host.running.values() if job.due]
+        rows += self._host.suspects.rows(now)
         try:
             if rows:
                 if self._host.values.pending:
@@ -151,30 +170,36 @@ class DueRows:
         news = await self._guards(turn, guards)
         jobs: list[Job] = []
         again: list[Job] = []
-        for row in rows:
-            if row.key.node == EXIT:
-                continue
+        for row, call, run in await self._calls(rows):
+            node = run.plan.index.nodes[call.node]
+            decided = node.id in self._host.role.mine(run.plan, run.mode)
             try:
-                call = await self._host.opened(envelope.decode_call(row.body))
-                run = await self._host.reader.run_of(call, call.mode)
-                if run.plan.index.nodes[call.node].kind not in ("step", "flow"):
+                if node.kind not in ("step", "flow"):
                     await turn.naps.fired(row, run, call)
+                    continue
+                if node.kind == "flow" and not (decided and run.owns(row.key)):
+                    turn.draft.after.append(row.key)  # it was moved, and has another row
                     continue
                 job = self._host.reader.job(call, run)
             except (ObjectLost, TransportUnavailable) as error:
                 log.warning("due row of run %s: %s; it comes again", row.key.run, error.message)
                 continue
-            except (InvalidInput, LookupError) as error:
+            except InvalidInput as error:
                 log.error("due row of run %s, node %s: %s", row.key.run, row.key.node, error)
                 continue
             job.attempt, job.due, job.born = row.attempt + 1, True, call.time.timestamp()
+            job.lost = call.lost
             if job.cell in self._host.running:
+                continue
+            if call.type != RETRY and run.plan.index.nodes[call.node].kind == "step":
+                self._host.suspects.wait(job)
                 continue
             jobs.append(job)
             if call.type == RETRY and not job.undo:
                 again.append(job)
         given_up = await backoff.begin(self._host, again)
         jobs = [job for job in jobs if job not in given_up]
+        jobs += self._host.suspects.ready()
         for job in given_up:
             turn.effects.give_up(job)
             turn.draft.after.append(job.row)
@@ -183,15 +208,36 @@ class DueRows:
             there = {item.cell for item in repeated}
             turn.draft.after += [job.row for job in jobs if job.cell in there]
             news += repeated
-            self._starts(turn, jobs)
+            self._begin(turn, jobs)
         return news
 
-    def _starts(self, turn: Turn, jobs: list[Job]) -> None:
-        """Runs of other flows are asked for less and less often."""
+    async def _calls(self, rows: list[Due]) -> list[tuple[Due, Call, RunRef]]:
+        """The calls in rows, with their runs as they are placed now; runs that are being moved are gone on with."""
+        found: list[tuple[Due, Call, RunRef]] = []
+        for row in rows:
+            if row.key.node == RUN:
+                self._host.spawn(self._host.moving.drive, row)
+            if row.key.node in (EXIT, RUN):
+                continue
+            try:
+                call = await self._host.opened(envelope.decode_call(row.body))
+                run = await self._host.reader.run_of(call, call.mode)
+                found.append((row, call, run))
+            except (ObjectLost, TransportUnavailable) as error:
+                log.warning("due row of run %s: %s; it comes again", row.key.run, error.message)
+            except (InvalidInput, LookupError) as error:
+                log.error("due row of run %s, node %s: %s", row.key.run, row.key.node, error)
+        placed = await self._host.placing.runs([run for _, _, run in found])
+        return [(row, call, placed.get(run.id, run)) for row, call, run in found]
+
+    def _begin(self, turn: Turn, jobs: list[Job]) -> None:
+        """Record attempts before they begin; runs of other flows are asked for less and less often."""
         for job in jobs:
-            if job.cell in turn.draft.jobs and job.run.plan.index.nodes[job.key.node].kind == "flow":
-                pause = min(LEASE * 2.0**job.attempt, GUARD_LAST)
+            if job.cell in turn.draft.jobs:
+                kind = job.run.plan.index.nodes[job.key.node].kind
+                pause = LEASE if kind == "step" else min(LEASE * 2.0**job.attempt, GUARD_LAST)
                 turn.draft.due[job.row] = self.row(job, turn.draft.now.timestamp() + pause)
+                job.parked_at = self._host.clock()
 
     async def _guards(self, turn: Turn, rows: list[Due]) -> list[News]:
         news: list[News] = []
@@ -204,9 +250,12 @@ class DueRows:
         for row in rows:
             entry = CellKey(row.key.run, ENTRY, "", 1, CellKind.OUTCOME)
             ended = found.get(entry._replace(node=EXIT))
+            now: Placed | None = None
+            cells: Mapping[CellKey, bytes] = {}
             noticed = CellKey(row.key.run, RUN, "", 0, CellKind.NOTICED) in found
-            if ended is not None and noticed:
-                ended = await self._newest_end(row.key.run)
+            if noticed:
+                cells = truth(await self._host.insist(partial(self._host.store.scan, [row.key.run])))
+                ended, now = newest_end(cells), placement(cells)
             raw = ended or found.get(entry)
             attempt = row.attempt + 1
             if raw is None:
@@ -220,6 +269,14 @@ class DueRows:
                 continue
             except LookupError as error:
                 log.error("run %s: %s", row.key.run, error)
+                continue
+            if now is not None:
+                run = run._replace(mode=now.mode, epoch=now.epoch)
+            if ENTRY not in self._host.role.mine(run.plan, run.mode):
+                self._moved(turn, row, run, cells)
+                continue
+            if not run.owns(row.key):
+                turn.draft.after.append(row.key)
                 continue
             item = await turn.news(run, event, raw)
             if item is not None:
@@ -237,9 +294,14 @@ class DueRows:
             turn.draft.due[row.key] = Due(row.key, turn.draft.now.timestamp() + pause, attempt, b"")
         return news
 
-    async def _newest_end(self, run: str) -> bytes | None:
-        """The end of a run's newest revision, if that has ended."""
-        return newest_end(await self._host.insist(partial(self._host.store.scan, [run])))
+    def _moved(self, turn: Turn, row: Due, run: RunRef, cells: Mapping[CellKey, bytes]) -> None:
+        """The guard of a run that was moved from here: until it has got there, the guard sees to it that it does."""
+        _, moving = standing(run.plan, self._host, run.id, cells)
+        if moving is None:
+            turn.draft.after.append(row.key)
+        else:
+            self._host.moving.go_on(turn, run)
+            turn.draft.due[row.key] = row._replace(at=turn.draft.now.timestamp() + GUARD_FIRST)
 
     def _pause(self) -> float:
         return max(0.0, min(POLL, self._next - self._time())) if self._next else POLL

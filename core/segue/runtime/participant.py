@@ -31,13 +31,16 @@ from segue.ports.transport import Channel, Transport
 from segue.runtime.catalog import Catalog
 from segue.runtime.families import Families
 from segue.runtime.lately import Lately
+from segue.runtime.moving import Moving
 from segue.runtime.orders import Orders
 from segue.runtime.overdue import DueRows
+from segue.runtime.placing import Overtaken, Placing
 from segue.runtime.purge import Purger
 from segue.runtime.reader import Reader
 from segue.runtime.reception import Reception
 from segue.runtime.roles import Role
 from segue.runtime.sizes import Sizes
+from segue.runtime.suspects import Suspects
 from segue.runtime.tasks import task_group
 from segue.runtime.turn import Turn
 from segue.runtime.values import ENVELOPE_ROOM, M, Values
@@ -63,7 +66,7 @@ SEEN, FACTS = 50_000, 4_000
 """How many facts this process remembers to have handled, and how many values of facts that feed joins here."""
 
 POISONOUS = 5
-"""Deliveries after which a message whose turn always fails goes to the dead letters."""
+"""Deliveries after which a message whose turn always fails goes to the dead letters; any other has turns of its own."""
 
 
 class Participant:
@@ -109,12 +112,16 @@ class Participant:
         self.facts: Lately[CellKey, tuple[Fact, Event, bytes]] = Lately(FACTS)
         self.counts = Counts()
         self.noticed: Lately[str, bool] = Lately(FACTS)
+        self.moved: Lately[str, None] = Lately(FACTS)
+        self.placing = Placing(self)
+        self.moving = Moving(self)
         self.reader = Reader(self)
         self.orders = Orders(self)
         self.families = Families(self)
         self.reception = Reception(self)
         self.overdue = DueRows(self)
         self.purger = Purger(self)
+        self.suspects = Suspects(self)
         self._inbox: list[Input] = []
         self._tasks: TaskGroup | None = None
         self.stopping = False
@@ -127,13 +134,14 @@ class Participant:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[TaskGroup]:
         """Take part. On leaving, running calls get a grace period; what is left is handed back to other replicas."""
-        requests, questions = self.subjects.requests(self.name), self.subjects.questions(self.name)
+        subjects, name, reception = self.subjects, self.name, self.reception
         async with task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._turns)
             async with (
-                self.transport.respond(requests, self.reception.handle),
-                self.transport.respond(questions, self.reception.question),
+                self.transport.respond(subjects.requests(name), reception.handle),
+                self.transport.respond(subjects.questions(name), reception.question),
+                self.transport.respond(subjects.handovers(name), reception.handover),
                 task_group() as intake,
             ):
                 for channel in self.role.channels:
@@ -161,10 +169,10 @@ class Participant:
             self._inbox.extend(inputs)
             self._filled.set()
 
-    def spawn(self, work: Callable[[Job], Coroutine[Any, Any, None]], job: Job) -> None:
-        """Do something about a call beside the turns."""
+    def spawn(self, work: Callable[[T], Coroutine[Any, Any, None]], item: T) -> None:
+        """Do something about a call, or a run, beside the turns."""
         if self._tasks is not None:
-            self._tasks.start_soon(work, job)
+            self._tasks.start_soon(work, item)
 
     def now(self) -> datetime:
         """The time, for events."""
@@ -260,19 +268,26 @@ class Participant:
 
     async def turn(self) -> None:
         """Take what is in the inbox through one turn."""
-        batch, self._inbox = self._inbox, []
+        inbox, self._inbox = self._inbox, []
         self._drained.set()
+        batch = [item for item in inbox if not _worn(item)]
+        apart = [item for item in inbox if _worn(item)] if len(batch) < len(inbox) else []
         try:
             await Turn(self).run(batch)
-        except Exception:
-            log.exception("%s: a turn failed; its inputs are taken one by one", self.name)
+        except Overtaken as found:
+            log.info("%s; the inputs of the turn are taken one by one", found)
             for item in batch:
                 await self._alone(item)
+        except Exception:
+            log.exception("%s: a turn failed; its inputs are taken one by one", self.name)
+            apart = [*batch, *apart]
+        for item in apart:
+            await self._alone(item)
 
     async def _alone(self, item: Input) -> None:
         """Take one input in a turn of its own, so that whatever is wrong with it holds up nobody."""
         try:
-            await Turn(self).run([item])
+            await Turn(self, again=True).run([item])
         except Exception as error:
             log.warning("%s: handed back after %s: %s", self.name, type(error).__name__, error)
             await self._hand_back(item, f"{type(error).__name__}: {error}", isinstance(error, ObjectLost))
@@ -337,6 +352,11 @@ class Participant:
         await self._quiet.wait()
         if self.done:
             await self.insist(partial(self.store.commit, done=self.done))
+
+
+def _worn(item: Input) -> bool:
+    """Whether a message was delivered so often that it may kill this process, in nobody's turn but its own."""
+    return isinstance(item, Arrived) and item.ticket.delivery.deliveries > POISONOUS
 
 
 class Counts:

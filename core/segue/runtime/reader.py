@@ -11,6 +11,7 @@ import msgspec
 from segue.errors import InvalidInput, ObjectLost, TransportUnavailable
 from segue.machine.facts import Fact, Key
 from segue.plan.graph import Node
+from segue.plan.projection import Mode
 from segue.ports.tracing import Place
 from segue.runtime import backoff
 from segue.runtime.backoff import withdrawn
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from segue.runtime.turn import Turn
 
 log = logging.getLogger("segue.reader")
+
+SETTLED = 3.0
+"""Seconds after which a call that is under way at some replica has a due row; what has none by then is called again."""
 
 
 class Reader:
@@ -94,6 +98,10 @@ class Reader:
                 if job.withdrawn:
                     self._withdraw(turn, job, parked)
                     waiting += [job] if parked and job.cell not in self._host.running else []
+                elif job.perhaps and not parked and job.cell not in self._host.running:
+                    job.perhaps, job.attempt = False, 0
+                    again = turn.draft.now.timestamp() + SETTLED
+                    turn.draft.due[job.row] = self._host.overdue.row(job, again, again=True)
                 elif not parked:
                     turn.draft.job(job)
                 continue
@@ -121,7 +129,7 @@ class Reader:
         inputs = tuple(Place(*place) for place in call.inputs)
         job = Job(run, Key(call.node, call.tag), call.revision, args, inputs, tickets)
         job.redrive, job.since = call.redrive, call.since
-        job.undo, job.withdrawn = call.undo, call.withdraw
+        job.undo, job.withdrawn, job.perhaps = call.undo, call.withdraw, call.perhaps
         return job
 
     def _executes(self, node: Node) -> bool:
@@ -136,7 +144,9 @@ class Reader:
         plan = self._host.catalog.plans.get(message.plan) or await self._host.catalog.plan(message.plan)
         if plan is None:
             raise LookupError(f"plan {message.plan} of flow {message.flow} is not in the registry")
-        return RunRef(message.run, plan, "choreographed" if mode == "choreographed" else "orchestrated", message.key)
+        placed: Mode = "choreographed" if mode == "choreographed" else "orchestrated"
+        epoch = message.epoch if isinstance(message, Call) else 1
+        return RunRef(message.run, plan, placed, message.key, epoch)
 
     async def _event(self, turn: Turn, raw: bytes, ticket: Ticket) -> News | None:
         event = envelope.decode(raw)

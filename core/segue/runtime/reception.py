@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,23 +17,24 @@ from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind, Due
 from segue.runtime.ids import check_key, check_run_id
 from segue.runtime.overdue import GUARD_FIRST, newest_end
-from segue.runtime.work import Asked, News, RunRef, Starting, make_event, mark
+from segue.runtime.placing import other, placement, standing, truth, waits
+from segue.runtime.saying import make_event
+from segue.runtime.work import Asked, News, RunRef, Starting, mark
 from segue.wire import envelope, requests
 from segue.wire.records import FlowRecord
 from segue.wire.requests import (
     Accepted,
     Answer,
     Ask,
-    Cancel,
     Find,
     Found,
-    Hold,
+    Install,
     Purge,
     Refused,
     Reply,
-    Retry,
     Send,
     Start,
+    Yield,
 )
 
 if TYPE_CHECKING:
@@ -61,8 +63,17 @@ class Reception:
         refused = Refused("only questions are answered here", "send it where requests are taken")
         return requests.encode([await self.answer(one) if isinstance(one, Find | Ask) else refused for one in asked])
 
-    async def handle(self, body: bytes) -> bytes:
-        """Answer a list of requests; never raises for what a caller sent."""
+    async def handover(self, body: bytes) -> bytes:
+        """Answer a list of requests of those who move a run; never raises for what a caller sent."""
+        return await self.handle(body, True)
+
+    async def handle(self, body: bytes, moving: bool = False) -> bytes:
+        """Answer a list of requests; never raises for what a caller sent.
+
+        Args:
+            body: The requests.
+            moving: They came from those who move runs, and nobody else may hand runs over.
+        """
         try:
             asked = requests.decode_requests(body)
         except InvalidInput as error:
@@ -73,6 +84,9 @@ class Reception:
         starts: list[Starting] = []
         orders: list[Asked] = []
         for place, request in enumerate(asked):
+            if isinstance(request, Yield | Install) is not moving:
+                replies[place] = Refused("a request of this kind is not answered here")
+                continue
             if isinstance(request, Start | Send) and request.dataref:
                 try:
                     request = await self._host.insist(partial(self._host.values.disclose, request))
@@ -81,10 +95,10 @@ class Reception:
                     continue
             if isinstance(request, Start):
                 starts.append(Starting(request, replies, place, self._host.event()))
-            elif isinstance(request, Send | Cancel | Retry | Hold):
-                orders.append(Asked(request, replies, place, self._host.event()))
-            else:
+            elif isinstance(request, Find | Ask | Purge):
                 replies[place] = await self.answer(request)
+            else:
+                orders.append(Asked(request, replies, place, self._host.event()))
         # Here and not in a turn, because it may have to wait for another participant.
         starts = await self._welcome(starts)
         self._host.put(*starts, *orders)
@@ -106,21 +120,24 @@ class Reception:
                 return Found(run if run and await store.load([entry]) else "")
             entry = CellKey(check_run_id(request.run), ENTRY, "", 1, CellKind.OUTCOME)
             noticed = CellKey(entry.run, RUN, "", 0, CellKind.NOTICED)
-            cells = await store.load([entry, entry._replace(node=EXIT), noticed])
+            cells: Mapping[CellKey, bytes] = await store.load([entry, entry._replace(node=EXIT), noticed])
             raw = cells.get(entry._replace(node=EXIT))
             if noticed in cells:
-                raw = newest_end(await store.scan([entry.run]))
-            plan = await self._plan_at_home(cells.get(entry))
+                cells = truth(await store.scan([entry.run]))
+                raw = newest_end(cells)
+            begun = cells.get(entry)
+            plan = None if begun is None else await self._host.catalog.plan(envelope.decode(begun).plan)
         except SegueError as error:
             return Refused(error.message, error.hint, error.retryable)
-        return Answer(True, msgspec.Raw(b"null" if raw is None else raw), plan) if plan else Answer(False)
-
-    async def _plan_at_home(self, entry: bytes | None) -> str:
-        """The plan of a run, by its recorded start, if this is its home: others may have heard of it too."""
-        name = envelope.decode(entry).plan if entry is not None else ""
-        plan = await self._host.catalog.plan(name) if name else None
-        mode: Mode = "orchestrated" if self._host.name == COORDINATOR else "choreographed"
-        return name if plan is not None and holder(plan, mode) == self._host.name else ""
+        known, moving = (False, None) if plan is None else standing(plan, self._host, entry.run, cells)
+        if plan is None or not known:
+            return Answer(False)  # others may have heard of it too, or decided it before
+        now, ended = placement(cells), msgspec.Raw(b"null" if raw is None else raw)
+        answer = Answer(True, ended, plan.hash, 1 if now is None else now.epoch)
+        if moving is None:
+            return answer
+        left = waits(plan, cells, entry.run, moving)
+        return msgspec.structs.replace(answer, moving=moving.mode, waits=left)
 
     async def _welcome(self, starts: list[Starting]) -> list[Starting]:
         """The starts that may be accepted here; the others have their replies."""
@@ -133,7 +150,7 @@ class Reception:
             try:
                 await self._look_again(flow, group)
                 record, plan, mode = await self._at_home(flow)
-                welcome += await self._elsewhere(record, mode, holder(plan, _other(mode)), group)
+                welcome += await self._elsewhere(record, mode, holder(plan, other(mode)), group)
             except SegueError as error:
                 _refuse(group, error)
         return welcome
@@ -211,13 +228,14 @@ class Reception:
             entry = CellKey(item.start.run, ENTRY, "", 1, CellKind.OUTCOME)
             if item.start.parent is None or entry not in there:
                 continue
-            end = newest_end(await self._host.insist(partial(self._host.store.scan, [item.start.run])))
+            cells = await self._host.insist(partial(self._host.store.scan, [item.start.run]))
+            end = newest_end(truth(cells))
             if end is not None:
                 # Another body than before, or the broker drops it as a repeat of what was lost.
                 again = msgspec.structs.replace(envelope.decode(end), redrive=int(turn.draft.now.timestamp()))
                 await self._host.families.tell(turn, envelope.decode(there[entry]), again)
 
-    async def _elsewhere(self, record: FlowRecord, mode: Mode, other: str, group: list[Starting]) -> list[Starting]:
+    async def _elsewhere(self, record: FlowRecord, mode: Mode, elsewhere: str, group: list[Starting]) -> list[Starting]:
         """After a change of mode, a key may belong to a run at the other placement; one key is one run."""
         if record.changed is None or (self._host.now() - record.changed).total_seconds() > record.key_lifetime:
             return group
@@ -227,18 +245,18 @@ class Reception:
         if not absent:
             return group
         asked: list[requests.Request] = [Find(record.flow, item.start.key) for item in absent]
-        subject = self._host.subjects.questions(other)
+        subject = self._host.subjects.questions(elsewhere)
         try:
             answer = await self._host.transport.request(subject, requests.encode(asked), 5.0)
             replies = requests.decode_replies(answer)
             if len(replies) != len(absent):
                 raise InvalidInput(f"{len(absent)} questions, {len(replies)} answers")
         except (TransportUnavailable, InvalidInput) as error:
-            log.warning("cannot ask %s for keys of %s: %s", other, record.flow, error.message)
+            log.warning("cannot ask %s for keys of %s: %s", elsewhere, record.flow, error.message)
             replies = [
                 Refused(
-                    f"flow {record.flow!r} ran at {other!r} before, which does not answer whether it knows the key",
-                    f"start {other!r}, or deploy with a shorter key_lifetime if its runs are over",
+                    f"flow {record.flow!r} ran at {elsewhere!r} before, which does not answer whether it knows the key",
+                    f"start {elsewhere!r}, or deploy with a shorter key_lifetime if its runs are over",
                     retry=True,
                 )
                 for _ in absent
@@ -246,7 +264,7 @@ class Reception:
         settled = set()
         for item, reply in zip(absent, replies, strict=True):
             if isinstance(reply, Found) and reply.run:
-                item.replies[item.place] = Accepted(reply.run, _other(mode), True)
+                item.replies[item.place] = Accepted(reply.run, other(mode), True)
                 settled.add(id(item))
             elif isinstance(reply, Refused):
                 item.replies[item.place] = reply
@@ -271,7 +289,3 @@ def _readable(item: Starting) -> bool:
 def _refuse(group: list[Starting], error: SegueError) -> None:
     for item in group:
         item.replies[item.place] = Refused(error.message, error.hint, error.retryable)
-
-
-def _other(mode: Mode) -> Mode:
-    return "choreographed" if mode == "orchestrated" else "orchestrated"

@@ -25,7 +25,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from segue.errors import NotAccepted, SegueError, TransportUnavailable
-from segue.plan.projection import MODES, holder
+from segue.plan.projection import COORDINATOR, MODES, holder
 from segue.runtime.ends import Ends
 from segue.runtime.input import bind
 from segue.runtime.schedules import target
@@ -303,20 +303,37 @@ class _Keeper:
         for time in {*due, *(item.due for item in handled if not item.run)}:
             for home in homes:
                 asked[home].add((time, record.run(time, namespace).id, False))
-        found = []
+        found: list[Seen] = []
+        started = {item.run for item in handled if item.run}
+        moved: dict[str, set[tuple[datetime, str, bool]]] = defaultdict(set)
+        _, plan = await target(self._wiring.catalog, record)
         for home, runs in asked.items():
-            questions = sorted(runs)
-            try:
-                replies = await self._ask(home, [Ask(run) for _, run, _ in questions])
-            except TransportUnavailable as error:
-                if home in homes:
-                    raise
-                log.warning("schedule %s: cannot ask %s for earlier runs: %s", record.name, home, error.message)
-                continue
-            for (time, run, manual), reply in zip(questions, replies, strict=True):
-                if isinstance(reply, Answer) and reply.known:
-                    found.append(Seen(time, run, home, bytes(reply.ended) == b"null", manual))
+            for unknown in await self._known(home, runs, home in homes, found):
+                if unknown[1] in started:
+                    moved[holder(plan, "choreographed" if home == COORDINATOR else "orchestrated")].add(unknown)
+        for home, runs in moved.items():
+            await self._known(home, runs, False, found)
         return found
+
+    async def _known(
+        self, home: str, runs: set[tuple[datetime, str, bool]], must: bool, found: list[Seen]
+    ) -> list[tuple[datetime, str, bool]]:
+        """Find those that a home knows; the others."""
+        questions = sorted(runs)
+        try:
+            replies = await self._ask(home, [Ask(run) for _, run, _ in questions])
+        except TransportUnavailable as error:
+            if must:
+                raise
+            log.warning("schedule %s: cannot ask %s for earlier runs: %s", self._record.name, home, error.message)
+            return []
+        unknown = []
+        for (time, run, manual), reply in zip(questions, replies, strict=True):
+            if isinstance(reply, Answer) and reply.known:
+                found.append(Seen(time, run, home, bytes(reply.ended) == b"null", manual))
+            else:
+                unknown.append((time, run, manual))
+        return unknown
 
     async def _homes(self) -> set[str]:
         """Where runs of the flow may be: at its home; for a while after a change of mode, at the other one too."""

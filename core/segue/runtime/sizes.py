@@ -15,7 +15,7 @@ from segue.machine import tags
 from segue.machine.facts import Cause, Fact, Failure, Outcome
 from segue.machine.routes import items
 from segue.plan.graph import RUN, Construct, Plan
-from segue.ports.store import Join
+from segue.ports.store import Cell, Join
 from segue.runtime.lately import Lately
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ KNOWN = 4_000
 def counter(run: str) -> Join:
     """The tally of a run's places in maps and loops."""
     return Join(run, RUN, "", 0)
+
+
+def feeds(cell: Cell) -> bool:
+    """Whether a cell counts for a join, and not only for the size of its run."""
+    return bool(cell.joins) and cell.joins[0].node != RUN
 
 
 class Sizes:
@@ -94,3 +99,13 @@ def places(plan: Plan, construct: Construct) -> int:
 def _failed(fact: Fact, kind: str, message: str) -> Fact:
     causes = (Cause(*fact.key, Failure(kind, message)),)
     return fact._replace(outcome=Outcome("failed", causes=causes))
+
+
+def fitting(fact: Fact, why: str) -> Fact:
+    """A decision whose event is too large, as one that fits: no value, or causes that do not say why."""
+    outcome, key = fact.outcome, fact.key
+    if outcome.kind == "completed":
+        error = Failure("PayloadTooLarge", why)
+        return fact._replace(outcome=Outcome("failed", causes=(Cause(key.node, key.tag, error),)))
+    causes = tuple(Cause(cause.node, cause.tag) for cause in outcome.causes)
+    return fact._replace(outcome=Outcome(outcome.kind, causes=causes))

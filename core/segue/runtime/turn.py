@@ -29,30 +29,20 @@ from typing import TYPE_CHECKING
 from segue.errors import InvalidInput, OutcomeConflict
 from segue.machine.facts import Await, Choose, Fact, Key, Signal
 from segue.machine.step import LOADED_JOIN, decide, hear, inputs, size, slots
-from segue.plan.graph import ENTRY, RUN
+from segue.plan.graph import ENTRY
 from segue.plan.names import opening
-from segue.ports.store import Cell, CellKey, Join
+from segue.ports.store import CellKey, Join
 from segue.runtime import backoff
 from segue.runtime.draft import Draft
 from segue.runtime.effects import Effects
 from segue.runtime.loading import Loader
 from segue.runtime.naps import Naps
-from segue.runtime.overdue import LEASE
-from segue.runtime.rivals import Rivals, recount
+from segue.runtime.rivals import Rivals
+from segue.runtime.saying import result_event
+from segue.runtime.sizes import feeds
 from segue.runtime.view import View
 from segue.runtime.whole import Whole
-from segue.runtime.work import (
-    Arrived,
-    Asked,
-    Input,
-    News,
-    Overdue,
-    Returned,
-    RunRef,
-    Starting,
-    Tickets,
-    result_event,
-)
+from segue.runtime.work import Arrived, Asked, Input, News, Overdue, Returned, RunRef, Starting, Tickets
 from segue.wire import envelope
 from segue.wire.envelope import ATTEMPT_FAILED, Event
 from segue.wire.said import fact_of, is_notice
@@ -74,16 +64,19 @@ class Turn:
 
     Args:
         host: The participant: its role, store, transport and catalog.
+        again: Whether its inputs have been in a turn before, which may have failed half-way.
     """
 
-    def __init__(self, host: Participant) -> None:
+    def __init__(self, host: Participant, again: bool = False) -> None:
         self.host = host
+        self.again = again
         self.draft = Draft(host)
         self.views: dict[str, View] = {}
         self.counted: set[CellKey] = set()
         self.complete: set[Join] = set()
         self.started: set[str] = set()
         self.choices: list[News] = []
+        self.acted: dict[str, int] = {}
         self.later: list[News] = []
         self.loads = Loader(self)
         self.effects = Effects(self)
@@ -110,6 +103,7 @@ class Turn:
         proposed = await host.reception.accept(self, starts) if starts else []
         proposed += await self._results(finished)
         news = await self._record(proposed)
+        await host.placing.runs([item.job.run for item in finished if item.job.due])
         news += await host.reader.read(self, [item for item in batch if isinstance(item, Arrived)])
         news += await host.overdue.read(self, [item.due for item in batch if isinstance(item, Overdue)])
         await backoff.failing(self, [item.job for item in finished if item.retry_at and not item.job.undo])
@@ -145,17 +139,8 @@ class Turn:
             draft = self.draft
             if self.choices or self.later or self.whole.pending or draft.cells or draft.due or draft.naps:
                 continue
-            if not (await self.rivals.overtaken() or self._flows()):
+            if not (await self.rivals.overtaken() or self.draft.back(self.rivals.jobs())):
                 return
-
-    def _flows(self) -> bool:
-        """Runs of other flows are started now, and asked for later; False if there are none."""
-        jobs = [
-            job for job in self.rivals.jobs() if not job.due and job.run.plan.index.nodes[job.key.node].kind == "flow"
-        ]
-        for job in jobs:
-            self.draft.park(job, self.draft.now.timestamp() + LEASE)
-        return bool(jobs)
 
     async def _results(self, finished: Iterable[Returned]) -> list[News]:
         """What finished calls propose to record; a failed attempt that another one follows gets a due row instead."""
@@ -195,7 +180,8 @@ class Turn:
         for news in proposed:
             raw = lost.get(news.cell)
             is_entry = isinstance(news.fact, Fact) and news.fact.key.node == ENTRY
-            if raw is not None and is_entry and (news.run.id in self.started or raw != news.raw):
+            another = news.run.id in self.started or raw != news.raw
+            if raw is not None and is_entry and another and not self.again:
                 continue  # somebody else has started it, and its guard sees that it gets going
             found = news if raw is None else await self._winner(news, raw)
             if found is not None:
@@ -227,11 +213,12 @@ class Turn:
                 if self._leads_nowhere(item):
                     continue
                 view = self.view(item.run)
-                if not view.mine:
+                if not (view.mine or view.noticed):
                     continue
+                view.ahead = max(view.ahead, item.event.epoch)
                 self.loads.notice(view, asked)
                 fresh.setdefault(item.run.id, []).append(item)
-                if isinstance(item.fact, Fact) and not view.noticed:
+                if isinstance(item.fact, Fact) and not view.whole:
                     view.hear(item.fact.key, item)
                     self.loads.ask(view, item, item.fact, asked)
             await self.loads.load(asked)
@@ -240,7 +227,7 @@ class Turn:
             for run, items in fresh.items():
                 view = self.views[run]
                 # What comes with the first notice is not forgotten: after a reset, it may have been said for that.
-                if view.noticed or any(is_notice(item.fact) and view.concerned(item.fact) for item in items):
+                if view.whole or any(is_notice(item.fact) and view.concerned(item.fact) for item in items):
                     self.whole.take(view, items)
                     continue
                 plain = [item for item in items if isinstance(item.fact, Fact) and item.fact.revision == 1]
@@ -293,7 +280,7 @@ class Turn:
             draft.cells, draft.due, draft.done = {}, {}, []
             cells = [cell for cell, _ in written.values()]
             for cell, news in written.values():
-                if _feeds(cell) and news is not None:
+                if feeds(cell) and news is not None:
                     self.view(news.run)  # where a join that it completes is decided
             await self.host.flush()
             result = await self.host.insist(partial(self.host.store.commit, cells, due=due, done=done))
@@ -301,7 +288,7 @@ class Turn:
             self.host.facts.add(
                 (cell.key, (news.fact, news.event, news.raw))
                 for cell, news in written.values()
-                if _feeds(cell)
+                if feeds(cell)
                 and news is not None
                 and isinstance(news.fact, Fact)
                 and cell.key not in result.lost
@@ -309,7 +296,9 @@ class Turn:
             )
             await self.rivals.found(written, result)
             # What was there before counts no more, here or in a commit whose answer was lost: its joins are asked for.
-            again = {join for cell in cells if recount(*written[cell.key], result.lost) for join in cell.joins}
+            again = {
+                join for cell in cells if self.rivals.recount(*written[cell.key], result.lost) for join in cell.joins
+            }
             again -= result.tallies.keys()
             tallies = self.host.sizes.hear(result.tallies)
             if again:
@@ -364,6 +353,8 @@ class Turn:
         view = self.views.get(run.id)
         if view is None:
             view = self.views[run.id] = View(run, self.host.role.mine(run.plan, run.mode))
+        if run.id in self.host.moved:
+            view.noticed = True
         return view
 
     async def news(self, run: RunRef, event: Event, raw: bytes, tickets: Tickets = ()) -> News | None:
@@ -390,8 +381,3 @@ class Turn:
             start.done.set()
         for order in asked:
             order.done.set()
-
-
-def _feeds(cell: Cell) -> bool:
-    """Whether a cell counts for a join, and not only for the size of its run."""
-    return bool(cell.joins) and cell.joins[0].node != RUN

@@ -25,9 +25,22 @@ class View:
         counts: Tallies that were asked for.
         noticed: Whether the run has notices here; None if that was not asked yet.
         pending: News that wait for a look at the whole run.
+        ahead: The newest epoch that was heard of: whoever has not got there yet decides nothing.
     """
 
-    __slots__ = ("counts", "known", "mine", "news", "noticed", "outcomes", "parked", "pending", "run", "state")
+    __slots__ = (
+        "ahead",
+        "counts",
+        "known",
+        "mine",
+        "news",
+        "noticed",
+        "outcomes",
+        "parked",
+        "pending",
+        "run",
+        "state",
+    )
 
     def __init__(self, run: RunRef, mine: frozenset[str]) -> None:
         self.run = run
@@ -40,6 +53,12 @@ class View:
         self.state = State(self.outcomes, counts=self.counts)
         self.noticed: bool | None = None
         self.pending: list[News] = []
+        self.ahead = 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether the run is looked at as a whole, or was heard of from where it has been moved to."""
+        return bool(self.noticed) or self.ahead > 1
 
     def take(self, fact: Fact, event: Event, raw: bytes) -> None:
         """Take a recorded fact into account."""

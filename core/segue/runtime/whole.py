@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from segue.machine.facts import (
     AnyFact,
@@ -22,7 +22,6 @@ from segue.machine.facts import (
     Key,
     Listen,
     Record,
-    Repeat,
     Reset,
     Sleep,
     State,
@@ -33,12 +32,14 @@ from segue.machine.facts import (
 )
 from segue.machine.routes import inputs
 from segue.machine.scopes import revision, since
-from segue.machine.whole import follow, gather, look, renewed
+from segue.machine.whole import follow, gather, look
 from segue.plan.graph import ENTRY, EXIT
 from segue.ports.store import CellKey, CellKind, Due
 from segue.ports.tracing import Place
 from segue.runtime import backoff
 from segue.runtime.overdue import GUARD_FIRST, LEASE
+from segue.runtime.placing import newest, truth
+from segue.runtime.repeats import Repeats, Seen
 from segue.runtime.rivals import NEVER
 from segue.runtime.view import View
 from segue.runtime.work import Job, News
@@ -52,15 +53,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("segue.whole")
 
 _MARKS = frozenset({CellKind.PARKED, CellKind.SENT, CellKind.WAITING, CellKind.NOTICED})
-
-
-class Seen(NamedTuple):
-    """All that is recorded of a run here."""
-
-    state: State
-    facts: list[AnyFact]
-    events: dict[CellKey, tuple[AnyFact, Event, bytes]]
-    marks: Mapping[CellKey, bytes]
 
 
 class Whole:
@@ -79,6 +71,7 @@ class Whole:
         self._draft = turn.draft
         self.pending: dict[str, View] = {}
         self._withdrawn: list[Job] = []
+        self._repeats = Repeats(turn)
 
     def take(self, view: View, items: list[News]) -> None:
         """News of a run that is, or is from now on, looked at as a whole."""
@@ -99,6 +92,8 @@ class Whole:
         while self.pending:
             pending, self.pending = self.pending, {}
             for view in pending.values():
+                if not view.noticed and view.ahead > 1 and not await self._installed(view):
+                    continue
                 if not view.noticed and not any(is_notice(item.fact) for item in view.pending):
                     view.pending = []  # a signal that nothing waits for yet
                     continue
@@ -107,11 +102,11 @@ class Whole:
 
     async def read(self, view: View) -> Seen:
         """Everything that is recorded of a run here."""
-        cells = await self._host.insist(partial(self._host.store.scan, [view.run.id]))
+        cells = truth(await self._host.insist(partial(self._host.store.scan, [view.run.id])))
         facts: list[AnyFact] = []
         events: dict[CellKey, tuple[AnyFact, Event, bytes]] = {}
         for cell, raw in cells.items():
-            if cell.kind in _MARKS:
+            if cell.kind in _MARKS or cell.kind == CellKind.SNAPSHOT:
                 continue
             event = envelope.decode(raw)
             fact = fact_of(await self._host.opened(event))
@@ -119,6 +114,7 @@ class Whole:
                 facts.append(fact)
                 events[cell] = (fact, event, raw)
         marks = {cell: raw for cell, raw in cells.items() if cell.kind in _MARKS}
+        self._host.placing.place(view, newest(facts))
         return Seen(self._gather(view, facts, marks), facts, events, marks)
 
     def _gather(self, view: View, facts: list[AnyFact], marks: Mapping[CellKey, bytes]) -> State:
@@ -168,19 +164,33 @@ class Whole:
         self._noticed(view, False)
         self.pending[view.run.id] = view
 
+    async def _installed(self, view: View) -> bool:
+        """Keep what comes from where a run has been moved to; whether the move has got here meanwhile."""
+        for item in view.pending:
+            if not item.recorded:
+                self._draft.mark(item.cell, item.raw)
+        await self._turn.commit()
+        await self._turn.loads.load({view.run.noticed: view})
+        if not view.noticed:
+            view.pending = []
+        return bool(view.noticed)
+
     async def _again(self, view: View) -> None:
         """Record what is new, and find all that follows."""
         items, view.pending = view.pending, []
         for item in items:
-            if not item.recorded and view.keeps(item.fact):
+            if not item.recorded and (view.ahead > 1 or view.keeps(item.fact)):
                 self._draft.keep(item)
         redrive = max((item.redrive for item in items), default=0)
         await self._turn.commit()
         seen = await self.read(view)
-        if (redrive or any(item.repeated for item in items)) and not self._said(view, redrive):
-            self._repeat(view, seen, redrive)
+        self._host.placing.forward(self._turn, view, items)
+        if not view.mine:
+            return
+        if redrive or self._turn.again or any(item.repeated for item in items):
+            self._repeats.all(view, seen, redrive)
         if any(isinstance(item.fact, Reset) for item in items):
-            self._renew(view, seen)
+            self._repeats.renew(view, seen)
         while True:
             effects = look(view.run.plan, seen.state, view.mine)
             if not await self._on(view, effects, seen):
@@ -267,8 +277,9 @@ class Whole:
         if isinstance(fact, Fact):
             self._turn.effects.decided(view, fact, 0, cell)
             if fact.key.node == EXIT:
-                self._because(view, seen)
+                self._repeats.because(view, seen)
         else:
+            self._turn.effects.acts(view)
             news = self._turn.effects.news(view, fact)
             self._draft.keep(news)
             self._draft.publish(news)
@@ -277,12 +288,6 @@ class Whole:
         if isinstance(fact, Reset):
             self.reopen(view, fact.revision)
         return True
-
-    def _because(self, view: View, seen: Seen) -> None:
-        """An end is not told without the stops and resets that led to it, should whoever recorded them have died."""
-        for fact, event, raw in seen.events.values():
-            if isinstance(fact, Stop | Reset) and event.source == self._host.source:
-                self._publish(view, fact, event, raw, 0)
 
     def reopen(self, view: View, revision: int) -> None:
         """A run that had ended goes on: it has a guard again."""
@@ -319,7 +324,7 @@ class Whole:
             self._draft.mark(job.sending)
             self._draft.park(job, self._draft.now.timestamp() + LEASE)
             return job
-        if job.sending in seen.marks and not redrive:
+        if job.sending in seen.marks and not (redrive or self._turn.again):
             return None
         self._draft.mark(job.sending)
         return job
@@ -339,40 +344,6 @@ class Whole:
             self._withdrawn.append(job)
         if redrive and self._host.role.executes and not (flow or running or job.parking in seen.marks):
             self._turn.effects.give_up(job)
-
-    # Saying things again.
-
-    def _said(self, view: View, redrive: int) -> bool:
-        cell = view.run.noticed
-        key = (cell.run, cell.node, cell.tag, cell.revision, int(cell.kind), redrive)
-        if key in self._host.seen:
-            return True
-        self._draft.seen.append(key)
-        return False
-
-    def _repeat(self, view: View, seen: Seen, redrive: int) -> None:
-        """The guard woke up: say everything that was decided here once more."""
-        for fact, event, raw in seen.events.values():
-            if event.source != self._host.source:
-                continue
-            if isinstance(fact, Fact) and not self._turn.effects.said(view, fact):
-                continue
-            if isinstance(fact, Fact) and fact.key.node == EXIT and fact.revision != seen.state.revision:
-                continue
-            self._publish(view, fact, event, raw, redrive)
-
-    def _renew(self, view: View, seen: Seen) -> None:
-        """After a reset: say again what reset nodes of others wait for."""
-        for effect in renewed(view.run.plan, seen.state, view.mine):
-            if isinstance(effect, Repeat):
-                known = seen.events.get(view.run.cell(effect.key, effect.revision))
-                if known is not None:
-                    self._publish(view, *known, seen.state.revision)
-
-    def _publish(self, view: View, fact: AnyFact, event: Event, raw: bytes, redrive: int) -> None:
-        news = News(view.run, fact, event, raw)
-        news.redrive = redrive
-        self._draft.publish(news)
 
 
 def _inputs(view: View, effect: Invoke | Undo, seen: Seen) -> tuple[Place, ...]:

@@ -10,12 +10,10 @@ import msgspec
 
 from segue.machine.facts import (
     AnyFact,
-    Cause,
     Fact,
-    Failure,
     Key,
-    Outcome,
     Pause,
+    Placed,
     Reset,
     Signal,
     Stop,
@@ -29,8 +27,7 @@ from segue.ports.tracing import Place
 from segue.ports.transport import Consumer, Delivery
 from segue.wire import envelope
 from segue.wire.envelope import Call, Event
-from segue.wire.requests import Cancel, Hold, Reply, Retry, Send, Start
-from segue.wire.said import Said, say
+from segue.wire.requests import Order, Reply, Start
 
 Mark = tuple[str, str, str, int, int, int]
 """A fact and the number of its redrive; a plain tuple, so that the garbage collector need not look at the many."""
@@ -60,6 +57,11 @@ class Ticket:
 Tickets = tuple[Ticket, ...]
 
 
+def redelivered(tickets: Tickets) -> bool:
+    """Whether somebody had one of these before, and did not acknowledge it."""
+    return any(ticket.delivery.deliveries > 1 for ticket in tickets)
+
+
 class RunRef(NamedTuple):
     """The run that something belongs to."""
 
@@ -67,6 +69,7 @@ class RunRef(NamedTuple):
     plan: Plan
     mode: Mode
     key: str
+    epoch: int = 1
 
     def cell(self, key: Key, revision: int = 1) -> CellKey:
         """The cell of a node's outcome."""
@@ -85,8 +88,13 @@ class RunRef(NamedTuple):
         return self.row(Key(EXIT), revision)
 
     def row(self, key: Key, revision: int) -> DueKey:
-        """A due row of a node; that of another revision is never taken for it."""
-        return DueKey(self.id, key.node, key.tag if revision == 1 else f"{key.tag}/{revision}")
+        """A due row of a node; that of another revision or placement is never taken for it."""
+        tag = key.tag if revision == 1 else f"{key.tag}/{revision}"
+        return DueKey(self.id, key.node, tag if self.epoch == 1 else f"{tag}@{self.epoch}")
+
+    def owns(self, row: DueKey) -> bool:
+        """Whether a row of who decides the run is of this placement; if not, there is another one for the same."""
+        return (row.tag.partition("@")[2] or "1") == str(self.epoch)
 
     @property
     def noticed(self) -> CellKey:
@@ -97,6 +105,10 @@ class RunRef(NamedTuple):
     def marked(self) -> CellKey:
         """Where it is recorded that the calls which had begun before the first notice are marked."""
         return CellKey(self.id, RUN, "", 1, CellKind.NOTICED)
+
+    def placed(self, epoch: int) -> CellKey:
+        """Where it is recorded that the run was moved."""
+        return CellKey(self.id, RUN, "", epoch, CellKind.PLACED)
 
     def place(self, fact: AnyFact) -> CellKey:
         """The cell of a fact.
@@ -122,6 +134,8 @@ class RunRef(NamedTuple):
                 return CellKey(self.id, RUN, "", revision, CellKind.RESET)
             case Pause(number):
                 return CellKey(self.id, RUN, "", number, CellKind.PAUSE)
+            case Placed(epoch):
+                return self.placed(epoch)
             case Signal(name, slot):
                 return CellKey(self.id, name, slot, 0, CellKind.SIGNAL)
 
@@ -129,10 +143,11 @@ class RunRef(NamedTuple):
 class News:
     """A fact that this participant heard, decided or found, with the event that announces it.
 
-    `cell` is where it is recorded; `recorded`: it is there, or in this turn's commit, already; `decided`: in this turn.
+    `cell` is where it is recorded; `recorded`: it is there, or in this turn's commit, already; `decided`: in this turn;
+    `said`: what of it is published.
     """
 
-    __slots__ = ("cell", "decided", "event", "fact", "raw", "recorded", "redrive", "run", "tickets")
+    __slots__ = ("cell", "decided", "event", "fact", "raw", "recorded", "redrive", "run", "said", "tickets")
 
     def __init__(
         self, run: RunRef, fact: AnyFact, event: Event, raw: bytes, tickets: Tickets = (), recorded: bool = False
@@ -145,6 +160,7 @@ class News:
         self.recorded = recorded
         self.redrive = event.redrive
         self.decided = False
+        self.said = b""
         self.cell = run.place(fact)
 
     @property
@@ -155,7 +171,7 @@ class News:
     @property
     def repeated(self) -> bool:
         """Whether what it rests on was redelivered or redriven: somebody may have died over it."""
-        return self.redrive > 0 or any(ticket.delivery.deliveries > 1 for ticket in self.tickets)
+        return self.redrive > 0 or redelivered(self.tickets)
 
     @property
     def mark(self) -> Mark:
@@ -172,11 +188,14 @@ class Job:
     __slots__ = (
         "args",
         "attempt",
+        "bare",
         "born",
         "due",
         "inputs",
         "key",
+        "lost",
         "parked_at",
+        "perhaps",
         "redrive",
         "revision",
         "run",
@@ -197,13 +216,16 @@ class Job:
         self.inputs = inputs
         self.tickets = tickets
         self.attempt = 1
+        self.bare = False
         self.since = 1
         self.started = 0.0
+        self.lost = 0
         self.parked_at = 0.0
         self.due = False
         self.redrive = 0
         self.undo = False
         self.withdrawn = False
+        self.perhaps = False
         self.born = 0.0
 
     @property
@@ -224,6 +246,11 @@ class Job:
         return CellKey(self.run.id, self.name, self.key.tag, self.revision, CellKind.PARKED)
 
     @property
+    def redelivered(self) -> bool:
+        """Whether somebody may have begun it, and died."""
+        return redelivered(self.tickets)
+
+    @property
     def sending(self) -> CellKey:
         """Where it is recorded that it was sent."""
         return CellKey(self.run.id, self.name, self.key.tag, self.revision, CellKind.SENT)
@@ -231,7 +258,10 @@ class Job:
     @property
     def row(self) -> DueKey:
         """Its due row."""
-        return self.run.row(Key(self.name, self.key.tag), self.revision)
+        # That of a step is where it runs, wherever the run is decided.
+        step = self.run.plan.index.nodes[self.key.node].kind == "step"
+        run = self.run._replace(epoch=1) if step else self.run
+        return run.row(Key(self.name, self.key.tag), self.revision)
 
     def call(self, source: str, time: datetime, withdraw: bool = False) -> Call:
         """The command that asks for it, or that says that it is not needed any more."""
@@ -250,6 +280,7 @@ class Job:
             type=envelope.CALL,
             specversion=envelope.SPEC,
             mode=run.mode,
+            epoch=run.epoch,
             inputs=self.inputs,
             tag=self.key.tag,
             revision=self.revision,
@@ -258,6 +289,7 @@ class Job:
             undo=self.undo,
             since=self.since,
             withdraw=withdraw,
+            perhaps=self.perhaps,
         )
 
 
@@ -279,7 +311,7 @@ class Starting(NamedTuple):
 class Asked(NamedTuple):
     """Input of a turn: a request that changes a live run, and where its reply goes."""
 
-    request: Send | Cancel | Retry | Hold
+    request: Order
     replies: list[Reply | None]
     place: int
     done: Any
@@ -307,78 +339,6 @@ class Tick(NamedTuple):
 
 
 Input = Arrived | Starting | Asked | Returned | Overdue | Tick
-
-
-def fitting(fact: Fact, why: str) -> Fact:
-    """A decision whose event is too large, as one that fits: no value, or causes that do not say why."""
-    outcome, key = fact.outcome, fact.key
-    if outcome.kind == "completed":
-        error = Failure("PayloadTooLarge", why)
-        return fact._replace(outcome=Outcome("failed", causes=(Cause(key.node, key.tag, error),)))
-    causes = tuple(Cause(cause.node, cause.tag) for cause in outcome.causes)
-    return fact._replace(outcome=Outcome(outcome.kind, causes=causes))
-
-
-def said_again(event: Event, raw: bytes, redrive: int) -> tuple[Event, bytes]:
-    """An event as it is published under a redrive: another body, or a broker drops it as a repeat of what was lost."""
-    if redrive == event.redrive:
-        return event, raw
-    event = msgspec.structs.replace(event, redrive=redrive)
-    return event, envelope.encode(event)
-
-
-def make_event(run: RunRef, fact: AnyFact, source: str, time: datetime, **more: Any) -> Event:
-    """The event that announces a fact."""
-    said = say(fact)
-    return _event(run, said, source, time, said.id(run.id), **more)
-
-
-def result_event(item: Returned, source: str, time: datetime) -> Event:
-    """The event that announces what an attempt came to."""
-    job = item.job
-    said = Said(job.key.node, job.key.tag, job.revision, item.kind, item.data)
-    kind = item.kind
-    if kind == envelope.ATTEMPT_FAILED:
-        # A node fails for good once, but may fail to be retried often.
-        kind = f"{kind}/{job.attempt}" + ("/undo" if job.undo else "")
-    name = envelope.event_id(job.run.id, job.key.node, job.key.tag, job.revision, kind)
-    more = {"attempt": job.attempt, "began": item.began, "traceparent": item.traceparent}
-    return _event(job.run, said, source, time, name, **more)
-
-
-def _event(run: RunRef, said: Said, source: str, time: datetime, name: str, **more: Any) -> Event:
-    return announced(Origin(run.id, run.plan.hash, run.plan.flow, run.key), said, source, time, name, **more)
-
-
-class Origin(NamedTuple):
-    """The run that an event is about, for those who do not have its plan."""
-
-    run: str
-    plan: str
-    flow: str
-    key: str
-
-
-def announced(of: Origin, said: Said, source: str, time: datetime, name: str, **more: Any) -> Event:
-    """The event that says something."""
-    return Event(
-        id=name,
-        source=source,
-        type=envelope.TYPE + said.kind,
-        subject=f"{of.flow}/{said.node}",
-        time=time,
-        run=of.run,
-        plan=of.plan,
-        flow=of.flow,
-        node=said.node,
-        specversion=envelope.SPEC,
-        data=msgspec.Raw(said.data),
-        tag=said.tag,
-        revision=said.revision,
-        winners=said.winners,
-        key=of.key,
-        **more,
-    )
 
 
 def join_tickets(several: Iterable[Tickets]) -> Tickets:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import msgspec
+
 from segue.plan.graph import Plan
 from segue.testing.agreement import Case
 from segue.testing.behaviours import Scripted
@@ -47,6 +49,25 @@ def ordered(seed: int) -> Case:
     return Case(random_plan(rng, mix=EVERYTHING), _behaviour(rng, seed), False, Orders.draw(rng))
 
 
+def moved(seed: int) -> Case:
+    """Runs that are moved to the other mode, and back, and there again."""
+    rng = random.Random(seed)
+    plan, behaviour = random_plan(rng, mix=DETERMINISTIC), _behaviour(rng, seed, fickle=seed % 2 == 1)
+    return Case(plan, behaviour, True, Orders(moves=_moves(rng)))
+
+
+def anywhere(seed: int) -> Case:
+    """Everything at once, in runs that are moved."""
+    rng = random.Random(seed)
+    plan, behaviour = random_plan(rng, mix=EVERYTHING), _behaviour(rng, seed)
+    return Case(plan, behaviour, False, msgspec.structs.replace(Orders.draw(rng), moves=_moves(rng)))
+
+
+def _moves(rng: random.Random) -> tuple[float, ...]:
+    """Up to three moves, while much happens."""
+    return tuple(rng.choice((0.02, 0.05, 0.3, 3.0)) * rng.random() for _ in range(rng.randint(1, 3)))
+
+
 def _chosen(rng: random.Random, plan: Plan) -> tuple[str, ...]:
     steps = [node.id for node in plan.nodes if node.kind == "step"]
     if not steps or rng.random() > 0.3:
@@ -62,5 +83,7 @@ KINDS: dict[str, Callable[[int], Case]] = {
     "timed": timed,
     "retried": retried,
     "ordered": ordered,
+    "moved": moved,
+    "anywhere": anywhere,
 }
 """The kinds of cases, by name."""

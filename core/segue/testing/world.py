@@ -24,7 +24,8 @@ from segue.model.flow import Flow
 from segue.plan.projection import Mode
 from segue.runtime import client as clients
 from segue.runtime import deploy
-from segue.runtime.client import Client, RunHandle
+from segue.runtime.client import Client
+from segue.runtime.handle import RunHandle
 from segue.runtime.serving import Wiring
 from segue.runtime.values import Values
 from segue.runtime.where import RunView, where

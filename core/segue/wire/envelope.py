@@ -26,7 +26,18 @@ SPEC = "1.0"
 TYPE = "segue."
 """Types are this and the kind."""
 
-NOTICES = ("stopped", "undone", "compensated", "compensation.failed", "reset", "paused", "resumed", "signalled")
+NOTICES = (
+    "stopped",
+    "undone",
+    "compensated",
+    "compensation.failed",
+    "reset",
+    "paused",
+    "resumed",
+    "signalled",
+    "moving",
+    "moved",
+)
 """Kinds of events that concern more than one node of a run: all its participants hear them."""
 
 ATTEMPT_FAILED = "attempt.failed"
@@ -115,7 +126,9 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     A CloudEvent too; `data` holds the arguments by name, `inputs` the attempts (node, tag, number) that they came from.
     `undo`: undo the step instead; `data` holds these `args`, and the `result`. `withdraw`: the call is not needed.
     `since`: the revision since which the node was never undone; the idempotency key has it, `revision` is the result's.
+    `perhaps`: it may have been made before the run was moved, so it is made only if nothing comes of it for a while.
     `dataref`: as of an event.
+    `lost`: how many attempts in a row, the one that may be under way included, have no result; in due rows only.
     """
 
     id: str
@@ -142,7 +155,9 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"r
     undo: bool = False
     since: int = 1
     withdraw: bool = False
+    perhaps: bool = False
     dataref: str = ""
+    lost: int = 0
 
 
 def event_id(run: str, node: str, tag: str, revision: int, kind: str) -> str:

@@ -12,6 +12,7 @@ import msgspec
 
 from segue.errors import InvalidInput
 from segue.machine.facts import Reason
+from segue.plan.projection import Mode
 from segue.wire.envelope import BROKEN, Parent
 
 
@@ -87,6 +88,66 @@ class Hold(msgspec.Struct, frozen=True, tag="hold"):
     paused: bool
 
 
+class Move(msgspec.Struct, frozen=True, omit_defaults=True, tag="move"):
+    """Let a run be decided in this mode from now on.
+
+    `epoch` is the placement that the caller saw: if there is a newer one, it was moved already. 0: whichever.
+    """
+
+    run: str
+    mode: Mode
+    epoch: int = 0
+
+
+class Nap(msgspec.Struct, frozen=True, array_like=True):
+    """A node that waits: for a signal of this slot, until a time (seconds since the epoch), or for both."""
+
+    node: str
+    tag: str
+    revision: int
+    slot: str
+    until: float | None
+
+
+class Page(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part of what is known of a run where it was decided until it was moved.
+
+    `facts` are encoded events; `begun` are calls that may have been made (node, tag, revision); `ends` are events of
+    the exits of regions that were stopped before.
+    """
+
+    facts: tuple[msgspec.Raw, ...] = ()
+    begun: tuple[tuple[str, str, int], ...] = ()
+    naps: tuple[Nap, ...] = ()
+    ends: tuple[msgspec.Raw, ...] = ()
+
+
+class Placing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A run, as one who may never have heard of it must know it, and where it is decided from an epoch on."""
+
+    run: str
+    plan: str
+    flow: str
+    key: str
+    epoch: int
+    mode: Mode
+
+
+class Yield(msgspec.Struct, frozen=True, omit_defaults=True, tag="yield"):
+    """Decide nothing of a run any more, and hand over what is known of it, a page at a time."""
+
+    to: Placing
+    page: int = 0
+
+
+class Install(msgspec.Struct, frozen=True, omit_defaults=True, tag="install"):
+    """Take over a run: with the last page, what is its share is decided here."""
+
+    to: Placing
+    page: Page
+    last: bool = False
+
+
 class Purge(msgspec.Struct, frozen=True, omit_defaults=True, tag="purge"):
     """Forget runs that ended more than `before` seconds ago, some at a time.
 
@@ -99,7 +160,9 @@ class Purge(msgspec.Struct, frozen=True, omit_defaults=True, tag="purge"):
     after: str = ""
 
 
-Request = Start | Find | Ask | Send | Cancel | Retry | Hold | Purge
+Request = Start | Find | Ask | Send | Cancel | Retry | Hold | Move | Yield | Install | Purge
+Order = Send | Cancel | Retry | Hold | Move | Yield | Install
+"""What changes a live run."""
 
 
 class Purged(msgspec.Struct, frozen=True, omit_defaults=True, tag="purged"):
@@ -132,12 +195,17 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True, tag="answer"):
     """What is known of a run: its `ended` event, or (`null`) that it is open here, or unknown here.
 
-    Only its home knows a run; `plan` is the hash of its plan. The end is that of the newest revision, once it ended.
+    Only who decides its end knows a run; `plan` is the hash of its plan. The end is that of the newest revision, once
+    it ended; the epoch is that of its placement. `moving`: it is being handed over from here to that mode, and has
+    still to get to those in `waits`.
     """
 
     known: bool
     ended: msgspec.Raw = msgspec.Raw(b"null")
     plan: str = ""
+    epoch: int = 1
+    moving: Mode | None = None
+    waits: tuple[str, ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True, omit_defaults=True, tag="done"):
@@ -145,6 +213,13 @@ class Done(msgspec.Struct, frozen=True, omit_defaults=True, tag="done"):
 
     changed: bool
     note: str = ""
+
+
+class Yielded(msgspec.Struct, frozen=True, omit_defaults=True, tag="yielded"):
+    """Nothing of the run is decided here any more; `more`: there is another page."""
+
+    page: Page
+    more: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True, omit_defaults=True, tag="refused"):
@@ -155,16 +230,49 @@ class Refused(msgspec.Struct, frozen=True, omit_defaults=True, tag="refused"):
     retry: bool = False
 
 
-Reply = Accepted | Found | Answer | Done | Refused | Purged
+Reply = Accepted | Found | Answer | Done | Yielded | Refused | Purged
 
 _requests = msgspec.json.Decoder(list[Request])
 _replies = msgspec.json.Decoder(list[Reply])
 _encode = msgspec.json.Encoder().encode
+_yielded = msgspec.json.Decoder(Yielded).decode
+_placing = msgspec.json.Decoder(Placing).decode
+_nap = msgspec.json.Decoder(Nap).decode
 
 
 def encode(messages: Sequence[Request] | Sequence[Reply]) -> bytes:
     """Requests or replies as JSON."""
     return _encode(messages)
+
+
+def encode_nap(nap: Nap) -> bytes:
+    """What the mark of a waiting node says."""
+    return _encode(nap)
+
+
+def decode_nap(body: bytes) -> Nap:
+    """The inverse of `encode_nap`."""
+    return _nap(body)
+
+
+def encode_placing(placing: Placing) -> bytes:
+    """What the due row of a move says."""
+    return _encode(placing)
+
+
+def decode_placing(body: bytes) -> Placing:
+    """The inverse of `encode_placing`."""
+    return _placing(body)
+
+
+def encode_page(page: Yielded) -> bytes:
+    """A page as it is kept."""
+    return _encode(page)
+
+
+def decode_page(body: bytes) -> Yielded:
+    """The inverse of `encode_page`."""
+    return _yielded(body)
 
 
 def decode_requests(body: bytes) -> list[Request]:

@@ -91,8 +91,14 @@ def check_place(subjects: Subjects, plan: Plan | None, event: Event, subject: st
 def _may_notify(plan: Plan, mode: Mode, author: str, event: Event) -> bool:
     nodes, regions, kind = plan.index.nodes, plan.index.regions, event.kind
     if kind in ("compensated", "compensation.failed"):
-        # The home of a subflow says that it is undone; which service that is, its parent's plan does not tell.
-        return event.node in nodes and (nodes[event.node].kind == "flow" or author == nodes[event.node].owner)
+        # The home of a subflow says that it is undone; which service that is, its parent's plan does not tell. The
+        # coordinator passes on what it hears of a run that was moved away.
+        if event.node not in nodes:
+            return False
+        passed_on = mode == "choreographed" and author == COORDINATOR
+        return passed_on or nodes[event.node].kind == "flow" or author == nodes[event.node].owner
+    if kind == "moved":  # by who moved it there
+        return author == decider(plan, "choreographed" if mode == "orchestrated" else "orchestrated", ENTRY)
     if kind == "undone":
         return event.node in nodes and author == decider(plan, mode, event.node)
     if kind == "stopped" and event.node != RUN:
@@ -137,8 +143,12 @@ def rights(plans: Iterable[Plan], subjects: Subjects, services: Iterable[str] = 
             ),
             consume=(("events", COORDINATOR),),
             listen=ends,
-            ask=(*homes, *(question for question in questions if question != subjects.questions(COORDINATOR))),
-            answer=(subjects.requests(COORDINATOR), subjects.questions(COORDINATOR)),
+            ask=(
+                *homes,
+                *(question for question in questions if question != subjects.questions(COORDINATOR)),
+                *(subjects.handovers(name) for name in (COORDINATOR, *names)),
+            ),
+            answer=_answers(subjects, COORDINATOR),
             registry=(*told, f"{records.STORE}.{COORDINATOR}"),
             carries=True,
             forgets=True,
@@ -161,20 +171,21 @@ def _service(plans: Sequence[Plan], subjects: Subjects, name: str, questions: Se
             publish += [subjects.notices(mode, plan.flow, name) for mode in MODES]
         for node in own:
             publish.append(_voice(subjects, "choreographed", plan, node))
-            if node.kind == "step":
+            if node.kind in ("step", "flow"):
                 publish.append(_voice(subjects, "orchestrated", plan, node))
             if node.kind == "flow":
                 children = [child.home for child in plans if child.flow == node.step]
                 ask.update(subjects.requests(home) for home in (COORDINATOR, *children))
         if plan.home == name:
             publish += [place for parent in plans for place in _for_parents(parent, subjects, name, plan.flow)]
+            ask.update(subjects.handovers(other) for other in (COORDINATOR, *plan.index.services))
     return Rights(
         participant=name,
         kind="service",
         publish=_distinct(publish),
         consume=(("events", name), ("commands", name)),
         ask=tuple(sorted(ask)),
-        answer=(subjects.requests(name), subjects.questions(name)),
+        answer=_answers(subjects, name),
         registry=(f"{records.SERVICE}.{name}", f"{records.STORE}.{name}"),
         carries=True,
         forgets=any(plan.home == name for plan in plans),
@@ -182,14 +193,23 @@ def _service(plans: Sequence[Plan], subjects: Subjects, name: str, questions: Se
 
 
 def _coordinates(plan: Plan, subjects: Subjects) -> list[str]:
-    """What the coordinator says in runs of a plan: of a step only that it is not needed any more."""
-    found = [subjects.notices("orchestrated", plan.flow, COORDINATOR)]
+    """What the coordinator says in runs of a plan: of a step only that it is not needed any more.
+
+    Of a run that was moved away it passes on what it hears of steps and subflows.
+    """
+    found = [subjects.notices(mode, plan.flow, COORDINATOR) for mode in MODES]
     for node in plan.nodes:
+        if node.kind in ("step", "flow"):
+            found.append(_voice(subjects, "choreographed", plan, node))
         if node.kind == "step":
             found.append(subjects.event("orchestrated", plan.flow, node.id, "cancelled"))
         else:
             found.append(_voice(subjects, "orchestrated", plan, node))
     return [*found, *_for_parents(plan, subjects, COORDINATOR)]
+
+
+def _answers(subjects: Subjects, name: str) -> tuple[str, ...]:
+    return subjects.requests(name), subjects.questions(name), subjects.handovers(name)
 
 
 def _for_parents(plan: Plan, subjects: Subjects, author: str, child: str = "") -> list[str]:

@@ -18,6 +18,7 @@ run than one node, so all participants of a flow hear them; each participant say
     reset                  `{"seeds"}`; the revision is the new one
     paused, resumed        null; the revision is the number
     signalled              `{"value", "id"}`; node and tag are the signal's name and slot
+    moving, moved          `{"mode"}`; the revision is the epoch
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from segue.machine.facts import (
     Outcome,
     OutcomeKind,
     Pause,
+    Placed,
     Reason,
     Reset,
     Signal,
@@ -49,6 +51,7 @@ from segue.machine.facts import (
 )
 from segue.machine.tags import path
 from segue.plan.names import ENTRY, EXIT, NOTICE, RUN
+from segue.plan.projection import Mode
 from segue.wire.envelope import BROKEN, NOTICES, TYPE, Ended, Event, event_id
 
 
@@ -100,6 +103,10 @@ class _Signal(msgspec.Struct, frozen=True):
     id: str = ""
 
 
+class _Placed(msgspec.Struct, frozen=True):
+    mode: Mode
+
+
 _NOTICES = frozenset(NOTICES)
 _encode = msgspec.json.Encoder().encode
 _value = msgspec.json.Decoder().decode
@@ -111,11 +118,12 @@ _stopped = msgspec.json.Decoder(_Stopped).decode
 _token = msgspec.json.Decoder(_Token).decode
 _reset = msgspec.json.Decoder(_Reset).decode
 _signal = msgspec.json.Decoder(_Signal).decode
+_placed = msgspec.json.Decoder(_Placed).decode
 
 
 def is_notice(fact: AnyFact) -> TypeGuard[Notice]:
     """Whether a run is looked at as a whole where this fact is known."""
-    return isinstance(fact, Stop | Token | Undone | Reset | Pause)
+    return isinstance(fact, Stop | Token | Undone | Reset | Pause | Placed)
 
 
 def public_node(node: str) -> str:
@@ -144,6 +152,8 @@ def say(fact: AnyFact) -> Said:
         return Said(RUN, ROOT, fact.revision, "reset", _encode(_Reset(fact.seeds)))
     if isinstance(fact, Pause):
         return Said(RUN, ROOT, fact.number, "paused" if fact.number % 2 else "resumed", b"null")
+    if isinstance(fact, Placed):
+        return Said(RUN, ROOT, fact.epoch, "moved" if fact.done else "moving", _encode(_Placed(fact.mode)))
     return Said(fact.name, fact.slot, 0, "signalled", _encode(_Signal(fact.value, fact.id)), mark=fact.id)
 
 
@@ -254,4 +264,6 @@ _READERS: dict[str, Callable[[Event], AnyFact]] = {
     TYPE + "paused": lambda event: Pause(event.revision),
     TYPE + "resumed": lambda event: Pause(event.revision),
     TYPE + "signalled": _signalled,
+    TYPE + "moving": lambda event: Placed(event.revision, _placed(event.data).mode),
+    TYPE + "moved": lambda event: Placed(event.revision, _placed(event.data).mode, True),
 }

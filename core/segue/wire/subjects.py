@@ -5,6 +5,7 @@
     <ns>.do.<service>.<step>            commands
     <ns>.to.<participant>               requests (start, cancel, find ...)
     <ns>.ask.<participant>              of these the ones that change nothing: more may be allowed to send them
+    <ns>.move.<participant>             requests of those who move a run, to hand it over
     <ns>.dead.<group>                   messages that nobody could read
 
 So an outside listener takes `shop.*.place_order.charge.completed`, in both modes.
@@ -54,6 +55,10 @@ class Subjects:
     def questions(self, participant: str) -> str:
         """Where a participant answers what changes nothing."""
         return f"{self.namespace}.ask.{participant}"
+
+    def handovers(self, participant: str) -> str:
+        """Where a participant gives runs away, and takes them over."""
+        return f"{self.namespace}.move.{participant}"
 
     def ended(self, flow: str) -> str:
         """Where the ends of a flow's runs are heard, in both modes."""

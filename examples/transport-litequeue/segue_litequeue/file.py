@@ -41,7 +41,9 @@ CREATE TABLE IF NOT EXISTS delivery (queue INTEGER, seq INTEGER, due REAL, membe
     PRIMARY KEY (queue, seq)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS delivery_due ON delivery (queue, due);
 CREATE INDEX IF NOT EXISTS delivery_seq ON delivery (seq);
-CREATE TABLE IF NOT EXISTS dead_letter (queue INTEGER, subject TEXT, body BLOB, reason TEXT, time REAL);
+-- What groups discarded.
+CREATE TABLE IF NOT EXISTS dead_letter (letter INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT, name TEXT,
+    subject TEXT, body BLOB, reason TEXT, deliveries INTEGER, time REAL);
 -- A new value is a new row, so followers look for higher versions.
 CREATE TABLE IF NOT EXISTS registry (version INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT, key TEXT, value BLOB,
     UNIQUE (namespace, key) ON CONFLICT REPLACE);

@@ -15,7 +15,19 @@ from functools import partial
 
 import anyio
 from segue.errors import PayloadTooLarge, TransportError
-from segue.ports.transport import Backlog, Capabilities, Channel, Delivery, Entry, Group, Message, Registry, matches
+from segue.ports.transport import (
+    Backlog,
+    Capabilities,
+    Channel,
+    DeadLetter,
+    DeadLetters,
+    Delivery,
+    Entry,
+    Group,
+    Message,
+    Registry,
+    matches,
+)
 
 from segue_litequeue.file import Feed, QueueFile
 from segue_litequeue.requests import request, responding
@@ -37,6 +49,7 @@ class LiteTransport:
     def __init__(self, file: QueueFile, namespace: str, redelivery: float) -> None:
         self.capabilities = Capabilities(durable=True, max_bytes=MAX_BYTES, redelivery=redelivery)
         self.registry: Registry = LiteRegistry(file, namespace)
+        self.dead: DeadLetters = LiteDeadLetters(self, file)
         self._file = file
         self.namespace = namespace
         self._prune_at = 0.0
@@ -181,9 +194,12 @@ class LiteConsumer:
 
         def work(connection: sqlite3.Connection) -> None:
             mine = [delivery for delivery in deliveries if self._on(connection, "DELETE FROM delivery", delivery)]
-            rows = [(self._queue, delivery.subject, delivery.body, reason, time.time()) for delivery in mine]
-            connection.executemany("INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?)", rows)
-            subject = f"{self._transport.namespace}.dead.{self._name}"
+            namespace, now = self._transport.namespace, time.time()
+            sql = """INSERT INTO dead_letter (namespace, name, subject, body, reason, deliveries, time)
+                     VALUES (?, ?, ?, ?, ?, ?, ?)"""
+            rows = [(namespace, self._name, d.subject, d.body, reason, d.deliveries, now) for d in mine]
+            connection.executemany(sql, rows)
+            subject = f"{namespace}.dead.{self._name}"
             self._transport.store([Message(subject, delivery.body) for delivery in mine], connection)
 
         await self._file.transact(work, durable=True, rings=True)
@@ -214,6 +230,45 @@ class LiteConsumer:
         """Run a statement on one delivery, unless it was delivered again since; returns whether it was not."""
         row = (*values, self._queue, delivery.token, delivery.deliveries)
         return connection.execute(f"{sql} WHERE queue = ? AND seq = ? AND deliveries = ?", row).rowcount > 0
+
+
+class LiteDeadLetters:
+    """What groups discarded."""
+
+    _LETTER = "SELECT letter, name, subject, body, reason, deliveries, time FROM dead_letter WHERE namespace = ?"
+
+    def __init__(self, transport: LiteTransport, file: QueueFile) -> None:
+        self._transport = transport
+        self._file = file
+
+    async def page(self, limit: int, after: str = "") -> list[DeadLetter]:
+        """Letters, oldest first."""
+        sql = f"{self._LETTER} AND letter > ? ORDER BY letter LIMIT ?"
+        rows = await self._file.execute(sql, self._transport.namespace, after or 0, limit)
+        return [DeadLetter(str(number), *rest) for number, *rest in rows]
+
+    async def get(self, id: str) -> DeadLetter | None:
+        """One letter."""
+        rows = await self._file.execute(f"{self._LETTER} AND letter = ?", self._transport.namespace, id)
+        return next((DeadLetter(str(number), *rest) for number, *rest in rows), None)
+
+    async def requeue(self, id: str) -> bool:
+        """Store the message again and remove the letter, both or neither."""
+        return await self._remove(id, again=True)
+
+    async def discard(self, id: str) -> bool:
+        """Remove a letter for good."""
+        return await self._remove(id, again=False)
+
+    async def _remove(self, id: str, again: bool) -> bool:
+        def work(connection: sqlite3.Connection) -> bool:
+            sql = "DELETE FROM dead_letter WHERE namespace = ? AND letter = ? RETURNING subject, body"
+            found = [Message(*row) for row in connection.execute(sql, (self._transport.namespace, id))]
+            if again:
+                self._transport.store(found, connection)
+            return bool(found)
+
+        return await self._file.transact(work, durable=True, rings=again)
 
 
 class LiteRegistry:

@@ -161,6 +161,25 @@ class JournalContract:
             assert await status(replace(run, status="completed", ended=NOON)) == "completed"
             assert await status(replace(run, revision=2)) == "paused"
 
+    async def test_the_mode_is_that_of_the_latest_move(self) -> None:
+        async with self.opened() as (journal,):
+            replace = msgspec.structs.replace
+            run = record(key=fresh())
+            there = replace(run, mode="choreographed")
+
+            async def shown(*told: RunRecord) -> tuple[str, str]:
+                await journal.append([], told)
+                [found] = await journal.runs(RunQuery(flow=run.flow))
+                assert await journal.runs(RunQuery(flow=run.flow, status=found.status)) == [found]
+                return found.mode, found.status
+
+            assert await shown(there) == ("choreographed", "running")
+            assert await shown(replace(run, moves=3), replace(there, moves=2)) == ("orchestrated", "moving")
+            assert await shown(replace(run, moves=4), there) == ("orchestrated", "running")
+            assert await shown(replace(there, moves=1, pauses=1)) == ("orchestrated", "paused")
+            assert await shown(replace(there, moves=5)) == ("choreographed", "moving")
+            assert await shown(replace(there, status="completed", ended=NOON)) == ("choreographed", "completed")
+
     async def test_what_is_not_known_yet_is_empty(self) -> None:
         async with self.opened() as (journal,):
             over = record(started=None, ended=NOON, status="completed")

@@ -1,4 +1,7 @@
-"""Obligations of every transport: publishing, requests, listening, the registry. Groups are in `groups.py`."""
+"""Obligations of every transport: publishing, requests, listening, the registry.
+
+Groups are in `groups.py`, dead letters in `dead.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from anyio.abc import TaskStatus
 
 from segue.errors import PayloadTooLarge, TransportUnavailable
 from segue.ports.transport import Entry, Message
+from segue.testing.contracts.dead import DeadLetterContract
 from segue.testing.contracts.expect import eventually, raises
-from segue.testing.contracts.groups import GroupContract
 from segue.testing.contracts.stage import collect, numbered
 
 
-class TransportContract(GroupContract):
+class TransportContract(DeadLetterContract):
     """What the port `Transport` promises.
 
     Subclass it in a test module of your adapter, name the class `Test...`, and define `connect`:

@@ -205,7 +205,7 @@ class SimBroker:
             if member is None:
                 settle(None, TransportUnavailable(f"nobody responds on {subject}"))
             else:
-                member.ask(body, reply)
+                member.ask(subject, body, reply)
 
         world.timeline.after(timeout, settle, None, TransportUnavailable(f"no answer on {subject}"))
         if not world.dice.happens("losses", world.dice.faults.losses):

@@ -14,7 +14,7 @@ from segue.ports.store import CellKey, CellKind
 from segue.testing.behaviours import Sent
 from segue.testing.sim.ops import Pause, Task
 from segue.wire import requests
-from segue.wire.requests import Refused, Reply, Request, Send
+from segue.wire.requests import Refused, Reply, Request, Send, Start
 
 if TYPE_CHECKING:
     from segue.testing.sim.world import World
@@ -41,8 +41,11 @@ class Clients:
         self._tasks: list[Task] = []
 
     def ask(self, flow: str, request: Request, after: float = 0.0, then: Then | None = None) -> None:
-        """Let a client ask the home of a flow's runs, after some seconds, until there is an answer."""
-        task = Task(self._world, self._ask(self._world.home(flow), request), then or self._world.log.answers.append)
+        """Let a client ask the home of a flow's runs, after some seconds, until there is an answer.
+
+        A run that was moved is looked for at its other home, too.
+        """
+        task = Task(self._world, self._ask(self._world.homes(flow), request), then or self._world.log.answers.append)
         self._tasks.append(task)
         self.expected += 1
         self._world.timeline.after(after, self._begin, task)
@@ -56,17 +59,20 @@ class Clients:
         for task in self._tasks:
             task.drop()
 
-    async def _ask(self, home: str, request: Request) -> Reply:
-        subject, body = self._world.subjects.requests(home), requests.encode([request])
+    async def _ask(self, homes: tuple[str, ...], request: Request) -> Reply:
+        body = requests.encode([request])
+        home = homes[0]
         while True:
             try:
-                answer = await self._world.transport.request(subject, body, PATIENCE)
+                answer = await self._world.transport.request(self._world.subjects.requests(home), body, PATIENCE)
             except TransportUnavailable:
                 await Pause(0.2)
                 continue
             [reply] = requests.decode_replies(answer)
-            if not (isinstance(reply, Refused) and reply.retry):
+            if not isinstance(reply, Refused) or (isinstance(request, Start) and not reply.retry):
                 return reply
+            if not isinstance(request, Start):  # whoever does not know the run may have moved it
+                home = homes[-1] if home == homes[0] else homes[0]
             await Pause(0.2)
 
 
@@ -107,7 +113,7 @@ class Signals:
     def _opened(self, part: str, key: CellKey, value: bytes) -> None:
         node = self._plan.index.nodes.get(key.node)
         if key.run == self._run and key.kind == CellKind.WAITING and node is not None and node.kind == "wait":
-            self._send(node.step, value.decode(), early=False)
+            self._send(node.step, requests.decode_nap(value).slot, early=False)
 
     def _send(self, name: str, slot: str, early: bool) -> None:
         signal = self._behaviour.signal(name, slot)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,7 +17,7 @@ from segue.runtime.executor import Executor
 from segue.runtime.overdue import LEASE
 from segue.runtime.participant import Participant
 from segue.runtime.roles import CoordinatorRole, ServiceRole
-from segue.runtime.work import Arrived, Input, Job, Tick, Ticket
+from segue.runtime.work import Arrived, Input, Tick, Ticket
 from segue.testing.sim.broker import Queue, SimConsumer
 from segue.testing.sim.ops import Pause, SimEvent, Task
 from segue.testing.sim.steps import SimExecutor
@@ -26,6 +26,8 @@ from segue.testing.sim.timeline import EPOCH
 
 if TYPE_CHECKING:
     from segue.testing.sim.world import World
+
+T = TypeVar("T")
 
 POLL = 0.25
 """Seconds between two looks at due rows, if one of them came too early."""
@@ -85,9 +87,9 @@ class SimHost(Participant):
         """Wait in virtual time."""
         await Pause(seconds)
 
-    def spawn(self, work: Callable[[Job], Coroutine[Any, Any, None]], job: Job) -> None:
-        """Do something about a call beside the turns."""
-        self.run(work(job), _ignore)
+    def spawn(self, work: Callable[[T], Coroutine[Any, Any, None]], item: T) -> None:
+        """Do something about a call, or a run, beside the turns."""
+        self.run(work(item), _ignore)
 
     def put(self, *inputs: Input) -> None:
         """Give inputs to the next turn."""
@@ -100,9 +102,10 @@ class SimHost(Participant):
         """Bring a message."""
         self.put(Arrived(Ticket(delivery, cast(Consumer, consumer))))
 
-    def ask(self, body: bytes, reply: Callable[[bytes], None]) -> None:
+    def ask(self, subject: str, body: bytes, reply: Callable[[bytes], None]) -> None:
         """Bring a request."""
-        self.run(self.reception.handle(body), reply)
+        moving = subject == self.subjects.handovers(self.name)
+        self.run(self.reception.handle(body, moving), reply)
 
     def claim(self) -> None:
         """Look at the due rows."""

@@ -1,4 +1,4 @@
-"""What people do to a run of a simulation: cancel it, hold it for a while, retry it when it has ended."""
+"""What people do to a run of a simulation: cancel it, hold it for a while, move it, retry it when it has ended."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from segue.plan.projection import Mode
+from segue.runtime.placing import other
 from segue.testing.sim.log import Said
-from segue.wire.requests import Cancel, Hold, Reply, Retry
+from segue.wire.requests import Cancel, Done, Hold, Move, Reply, Retry
 
 if TYPE_CHECKING:
     from segue.testing.sim.world import World
@@ -22,12 +24,14 @@ class Orders(msgspec.Struct, frozen=True):
         hold: From when to when it is held.
         retries: How often it is retried after it has ended.
         chosen: Nodes (`name` or `name/tag`) that are run again with the first retry, whatever came of them.
+        moves: When it is moved to the other mode, and how long after it got there back, and so on.
     """
 
     cancel: float | None = None
     hold: tuple[float, float] | None = None
     retries: int = 0
     chosen: tuple[str, ...] = ()
+    moves: tuple[float, ...] = ()
 
     @classmethod
     def draw(cls, rng: random.Random, retries: int = 2) -> Orders:
@@ -60,6 +64,9 @@ class Person:
     def begin(self) -> None:
         """The run was accepted."""
         ask, orders = self._world.clients.ask, self._orders
+        mode = self._world.log.modes[self._run]
+        if orders.moves:
+            self._move(0, other(mode), orders.moves[0])
         if orders.cancel is not None:
             ask(self._flow, Cancel(self._run), orders.cancel)
         if orders.hold is not None:
@@ -67,6 +74,17 @@ class Person:
             ask(
                 self._flow, Hold(self._run, True), begin, lambda _: ask(self._flow, Hold(self._run, False), end - begin)
             )
+
+    def _move(self, number: int, mode: Mode, after: float) -> None:
+        def go_on(reply: Reply) -> None:
+            changed = isinstance(reply, Done) and reply.changed
+            if not changed and not (isinstance(reply, Done) and "moved" in reply.note):
+                return  # it has ended
+            left = self._orders.moves[number + changed :]
+            if left:
+                self._move(number + changed, other(mode) if changed else mode, left[0] if changed else 0.1)
+
+        self._world.clients.ask(self._flow, Move(self._run, mode), after, go_on)
 
     def _heard(self, said: Said) -> None:
         event = said.event

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from segue.model.step import Step
@@ -79,6 +80,9 @@ class _Runner(Executor):
     async def attempt(self, job: Job, began: datetime) -> Returned:
         """Run an attempt."""
         return await self._attempt(job, began)
+
+    def _may_lose(self, code: Code) -> float:
+        return inf  # here processes die of the weather, and often; never of a call
 
     async def _execute(self, code: Code, args: dict[str, Any]) -> Any:
         return await code.fn(**args) if code.is_async else code.fn(**args)

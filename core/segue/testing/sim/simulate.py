@@ -45,12 +45,14 @@ class Trace(msgspec.Struct, frozen=True):
         faults: How many faults there were, by kind.
         events: Published events.
         seconds: Virtual seconds that it took.
+        moves: How often the run was moved, all the way.
     """
 
     story: Story
     faults: dict[str, int]
     events: int
     seconds: float
+    moves: int
 
 
 def simulate(
@@ -92,4 +94,5 @@ def simulate(
 
     world.start(plan.flow, given, run, then=accepted)
     log = world.run()
-    return Trace(tell(world, run), dict(world.dice.count), len(log.said), world.timeline.now)
+    moves = {said.event.revision for said in log.said if said.event.kind == "moved"}
+    return Trace(tell(world, run), dict(world.dice.count), len(log.said), world.timeline.now, len(moves))

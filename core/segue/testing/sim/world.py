@@ -17,6 +17,7 @@ from segue.plan.projection import COORDINATOR, Mode, holder
 from segue.ports.store import CellKey, CellKind
 from segue.ports.transport import Group
 from segue.runtime.overdue import GUARD_LAST
+from segue.runtime.placing import other
 from segue.testing.sim.broker import SimBroker, SimRegistry, SimTransport
 from segue.testing.sim.client import Clients, Then
 from segue.testing.sim.faults import Dice, Faults
@@ -83,13 +84,15 @@ class World:
         self._runs: dict[str, Plan] = {}
         known = rights(self.plans.values(), self.subjects)
         self._rights = {one.participant: frozenset(one.publish) for one in known}
+        self._speaker = ""
         self.log.listeners.append(self._check_right)
         self._deploy()
 
-    def home(self, flow: str) -> str:
-        """Who is asked about the runs of a flow."""
+    def homes(self, flow: str) -> tuple[str, ...]:
+        """Who is asked about the runs of a flow, who starts them first."""
         record = self.flows[flow]
-        return holder(self.plans[record.plan], record.mode)
+        plan = self.plans[record.plan]
+        return holder(plan, record.mode), holder(plan, other(record.mode))
 
     def plan_of(self, run: str) -> Plan:
         """The plan of a run that a client started."""
@@ -116,7 +119,11 @@ class World:
         timeline, log = self.timeline, self.log
         try:
             with listening(log.wrong):
+                before = 0.0
                 while timeline.step():
+                    if timeline.now - before > 2 * GUARD_LAST:  # everybody slept
+                        self._hope = timeline.now
+                    before = timeline.now
                     if log.wrong:
                         raise Violation("; ".join(log.wrong))
                     if timeline.now - log.latest > GUARD_LAST and self._stuck():
@@ -192,6 +199,7 @@ class World:
         task.resume(value, error)
 
     def _effect(self, host: Any, op: Op) -> Any:
+        self._speaker = host.name if isinstance(host, SimHost) else ""
         value = op.effect()
         if op.where == "write" and isinstance(host, SimHost):
             host.part.watch()
@@ -217,6 +225,7 @@ class World:
         if away <= now and dice.rng.random() < 0.5:
             self._effect(host, op)
         elif away <= now and op.partly is not None:
+            self._speaker = host.name
             op.partly()
         return StoreUnavailable("the store does not answer") if store else TransportUnavailable("no answer")
 
@@ -228,7 +237,7 @@ class World:
 
     def _check_right(self, said: Said) -> None:
         """Nobody needs to say more than its permissions at a broker allow."""
-        author, subject = said.event.source.split("/")[2], said.subject
+        author, subject = self._speaker, said.subject
         node, above = ".".join(subject.split(".")[:4]), subject.rpartition(".")[0]
         if self._rights[author].isdisjoint((subject, f"{above}.*", f"{node}.>")):
             self.log.wrong.append(f"{author} says {said.event.id} on {subject}, and has no right to")
