@@ -49,7 +49,8 @@ def test_programs_read_json(folder: Folder, flags: tuple[str, ...]) -> None:
     payments = users[WHO.index("payments")]
     assert payments["kind"] == "service"
     assert "shop-1.c.place_order.charge.>" in payments["publish"]
-    assert payments["subscribe"] == ["_INBOX.payments.>", "shop-1.to.payments", "shop-1.ask.payments"]
+    answers = [f"shop-1.{kind}.payments" for kind in ("to", "ask", "move")]
+    assert payments["subscribe"] == ["_INBOX.payments.>", *answers]
     assert not [subject for user in users for subject in user["publish"] if subject in (">", "$JS.>", "$JS.API.>")]
 
 

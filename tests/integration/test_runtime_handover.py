@@ -18,7 +18,7 @@ from segue.plan.graph import EXIT
 from segue.plan.projection import COORDINATOR
 from segue.ports.store import CellKey, CellKind
 from segue.runtime.moving import Moving
-from segue.runtime.placing import truth
+from segue.runtime.placing import corrected, truth
 from segue.runtime.saying import make_event
 from segue.runtime.work import RunRef
 from segue.wire import envelope, requests
@@ -34,8 +34,8 @@ def clean() -> Iterator[None]:
     held.clear()
 
 
-async def ask(here: Stage, who: str, *questions: requests.Request) -> list[requests.Reply]:
-    answer = await here.wiring.transport.request(f"segue.to.{who}", requests.encode(questions), 5)
+async def ask(here: Stage, who: str, *questions: requests.Request, to: str = "move") -> list[requests.Reply]:
+    answer = await here.wiring.transport.request(f"segue.{to}.{who}", requests.encode(questions), 5)
     return requests.decode_replies(answer)
 
 
@@ -54,7 +54,7 @@ async def test_a_part_of_a_run_is_no_run(memory: Config) -> None:
         to = Placing(run.id, straight.plan.hash, straight.name, "p", 2, "choreographed")
         page = Page((msgspec.Raw(envelope.encode(started)),))
         assert await ask(here, "desk", Install(to, page)) == [Done(True)]
-        replies = await ask(here, "desk", requests.Ask(run.id), Cancel(run.id), Move(run.id, "orchestrated"))
+        replies = await ask(here, "desk", requests.Ask(run.id), Cancel(run.id), Move(run.id, "orchestrated"), to="to")
         assert replies[0] == Answer(False)
         assert all(isinstance(reply, Refused) and "not known here" in reply.reason for reply in replies[1:])
         assert (await here.client.find("p")).mode == "orchestrated"
@@ -69,7 +69,7 @@ async def test_who_has_not_got_it_yet_decides_nothing(memory: Config, monkeypatc
         late, request = anyio.Event(), here.wiring.transport.request
 
         async def slow(subject: str, body: bytes, timeout: float) -> bytes:
-            if subject.endswith(".to.hotel"):
+            if subject.endswith(".move.hotel"):
                 await late.wait()
             return await request(subject, body, timeout)
 
@@ -114,6 +114,8 @@ async def test_handing_over_again_gives_the_same(memory: Config) -> None:
             [first] = await ask(here, who, Yield(to))
             assert isinstance(first, Yielded)
             assert await ask(here, who, Yield(to)) == [first]
+        elsewhere = await ask(here, "desk", Yield(to), to="to") + await ask(here, "desk", requests.Ask(run.id))
+        assert elsewhere == [Refused("a request of this kind is not answered here")] * 2
         [refused] = await ask(here, "desk", Yield(to, 99))
         assert isinstance(refused, Refused)
         [unknown] = await ask(here, "desk", Yield(msgspec.structs.replace(to, plan="0" * 32)))
@@ -143,5 +145,9 @@ def test_what_others_decided_counts_instead_of_what_came_too_late() -> None:
 
     cells: dict[CellKey, bytes] = {key: body("skipped")}
     assert truth(cells) == cells
-    cells[key._replace(kind=CellKind.CORRECTED)] = body("cancelled")
+    cells[corrected(key)] = body("cancelled")
     assert truth(cells) == {key: body("cancelled")}
+    # The exit of a region that was stopped has a cell beside that of the stop.
+    end = key._replace(kind=CellKind.END)
+    cells |= {end: body("failed"), corrected(end): body("aborted")}
+    assert truth(cells) == {key: body("cancelled"), end: body("aborted")}

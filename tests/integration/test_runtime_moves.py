@@ -290,7 +290,7 @@ async def test_whoever_grants_it_dies_on_the_way(mode: Mode, config: Config, mon
         request = transport.request
 
         async def never(subject: str, body: bytes, timeout: float) -> bytes:
-            if subject.endswith(".to.hotel") and not stuck.is_set():
+            if subject.endswith(".move.hotel") and not stuck.is_set():
                 stuck.set()
                 await anyio.sleep_forever()
             return await request(subject, body, timeout)

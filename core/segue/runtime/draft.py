@@ -13,7 +13,8 @@ from segue.runtime.outbox import Outbox
 from segue.runtime.overdue import LEASE, PARK_AFTER
 from segue.runtime.saying import said_again
 from segue.runtime.sizes import counter
-from segue.runtime.work import Job, Mark, News, RunRef, Ticket, undoing
+from segue.runtime.tickets import Ticket
+from segue.runtime.work import Job, Mark, News, RunRef, undoing
 from segue.wire import envelope, requests
 from segue.wire.requests import Nap
 

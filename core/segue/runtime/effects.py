@@ -11,6 +11,7 @@ from segue.machine.facts import (
     Choose,
     Effect,
     Fact,
+    Failure,
     Invoke,
     Key,
     Listen,
@@ -23,7 +24,6 @@ from segue.machine.facts import (
 from segue.plan.graph import ENTRY, EXIT
 from segue.ports.store import CellKey, Join
 from segue.runtime.saying import make_event
-from segue.runtime.sizes import fitting
 from segue.runtime.view import View
 from segue.runtime.work import Job, News, mark
 
@@ -173,3 +173,13 @@ class Effects:
         if key.node in self._host.role.emits(view.run.plan, view.run.mode):
             self._draft.publish(news)
         return news
+
+
+def fitting(fact: Fact, why: str) -> Fact:
+    """A decision whose event is too large, as one that fits: no value, or causes that do not say why."""
+    outcome, key = fact.outcome, fact.key
+    if outcome.kind == "completed":
+        error = Failure("PayloadTooLarge", why)
+        return fact._replace(outcome=Outcome("failed", causes=(Cause(key.node, key.tag, error),)))
+    causes = tuple(Cause(cause.node, cause.tag) for cause in outcome.causes)
+    return fact._replace(outcome=Outcome(outcome.kind, causes=causes))

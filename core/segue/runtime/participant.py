@@ -42,9 +42,10 @@ from segue.runtime.roles import Role
 from segue.runtime.sizes import Sizes
 from segue.runtime.suspects import Suspects
 from segue.runtime.tasks import task_group
+from segue.runtime.tickets import Ticket
 from segue.runtime.turn import Turn
 from segue.runtime.values import ENVELOPE_ROOM, M, Values
-from segue.runtime.work import Arrived, Asked, Input, Job, Mark, Returned, RunRef, Starting, Tick, Ticket
+from segue.runtime.work import Arrived, Asked, Input, Job, Mark, Returned, RunRef, Starting, Tick
 from segue.wire import envelope
 from segue.wire.envelope import Event
 from segue.wire.requests import Refused
@@ -276,8 +277,7 @@ class Participant:
             await Turn(self).run(batch)
         except Overtaken as found:
             log.info("%s; the inputs of the turn are taken one by one", found)
-            for item in batch:
-                await self._alone(item)
+            apart = [*batch, *apart]
         except Exception:
             log.exception("%s: a turn failed; its inputs are taken one by one", self.name)
             apart = [*batch, *apart]

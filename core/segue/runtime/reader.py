@@ -15,7 +15,8 @@ from segue.plan.projection import Mode
 from segue.ports.tracing import Place
 from segue.runtime import backoff
 from segue.runtime.backoff import withdrawn
-from segue.runtime.work import Arrived, Job, News, RunRef, Ticket
+from segue.runtime.tickets import Ticket
+from segue.runtime.work import Arrived, Job, News, RunRef
 from segue.wire import envelope
 from segue.wire.envelope import Call
 from segue.wire.rights import check_place

@@ -79,8 +79,8 @@ class Rivals:
                 self._woken.add(key.run)
                 self._draft.take_back(news)
                 # What follows from it is found again, with the notices in view.
-                self._draft.naps = [nap for nap in self._draft.naps if nap[0].id != news.run.id]
-                dropped = [choice for choice in self.plain if choice.run.id == news.run.id]
+                self._draft.naps = [nap for nap in self._draft.naps if nap[0].id != key.run]
+                dropped = [choice for choice in self.plain if choice.run.id == key.run]
                 self._turn.choices = [choice for choice in self._turn.choices if choice not in dropped]
                 self._turn.whole.wake(self._turn.view(news.run))
                 continue

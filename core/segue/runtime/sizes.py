@@ -99,13 +99,3 @@ def places(plan: Plan, construct: Construct) -> int:
 def _failed(fact: Fact, kind: str, message: str) -> Fact:
     causes = (Cause(*fact.key, Failure(kind, message)),)
     return fact._replace(outcome=Outcome("failed", causes=causes))
-
-
-def fitting(fact: Fact, why: str) -> Fact:
-    """A decision whose event is too large, as one that fits: no value, or causes that do not say why."""
-    outcome, key = fact.outcome, fact.key
-    if outcome.kind == "completed":
-        error = Failure("PayloadTooLarge", why)
-        return fact._replace(outcome=Outcome("failed", causes=(Cause(key.node, key.tag, error),)))
-    causes = tuple(Cause(cause.node, cause.tag) for cause in outcome.causes)
-    return fact._replace(outcome=Outcome(outcome.kind, causes=causes))

@@ -40,9 +40,10 @@ from segue.runtime.naps import Naps
 from segue.runtime.rivals import Rivals
 from segue.runtime.saying import result_event
 from segue.runtime.sizes import feeds
+from segue.runtime.tickets import Tickets
 from segue.runtime.view import View
 from segue.runtime.whole import Whole
-from segue.runtime.work import Arrived, Asked, Input, News, Overdue, Returned, RunRef, Starting, Tickets
+from segue.runtime.work import Arrived, Asked, Input, News, Overdue, Returned, RunRef, Starting
 from segue.wire import envelope
 from segue.wire.envelope import ATTEMPT_FAILED, Event
 from segue.wire.said import fact_of, is_notice

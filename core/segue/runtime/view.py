@@ -6,7 +6,8 @@ from segue.machine.facts import AnyFact, Fact, Key, Outcome, State, Stop, Token,
 from segue.machine.step import inputs
 from segue.plan.graph import EXIT, RUN
 from segue.ports.tracing import Place
-from segue.runtime.work import News, RunRef, Tickets, join_tickets
+from segue.runtime.tickets import Tickets, join_tickets
+from segue.runtime.work import News, RunRef
 from segue.wire.envelope import Event
 from segue.wire.said import is_notice
 

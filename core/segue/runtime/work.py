@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from segue.plan.graph import EXIT, RUN, Plan
 from segue.plan.projection import Mode
 from segue.ports.store import CellKey, CellKind, Due, DueKey
 from segue.ports.tracing import Place
-from segue.ports.transport import Consumer, Delivery
+from segue.runtime.tickets import Ticket, Tickets, redelivered
 from segue.wire import envelope
 from segue.wire.envelope import Call, Event
 from segue.wire.requests import Order, Reply, Start
@@ -41,25 +40,6 @@ def mark(cell: CellKey, redrive: int) -> Mark:
 def undoing(node: str) -> str:
     """The name under which the undo of a node has its marks and due rows."""
     return f"{node}:undo"
-
-
-class Ticket:
-    """A delivery and how many things must still happen before it may be acknowledged."""
-
-    __slots__ = ("consumer", "delivery", "holds")
-
-    def __init__(self, delivery: Delivery, consumer: Consumer) -> None:
-        self.delivery = delivery
-        self.consumer = consumer
-        self.holds = 0
-
-
-Tickets = tuple[Ticket, ...]
-
-
-def redelivered(tickets: Tickets) -> bool:
-    """Whether somebody had one of these before, and did not acknowledge it."""
-    return any(ticket.delivery.deliveries > 1 for ticket in tickets)
 
 
 class RunRef(NamedTuple):
@@ -259,8 +239,9 @@ class Job:
     def row(self) -> DueKey:
         """Its due row."""
         # That of a step is where it runs, wherever the run is decided.
-        step = self.run.plan.index.nodes[self.key.node].kind == "step"
-        run = self.run._replace(epoch=1) if step else self.run
+        run = self.run
+        if run.epoch > 1 and run.plan.index.nodes[self.key.node].kind == "step":
+            run = run._replace(epoch=1)
         return run.row(Key(self.name, self.key.tag), self.revision)
 
     def call(self, source: str, time: datetime, withdraw: bool = False) -> Call:
@@ -339,8 +320,3 @@ class Tick(NamedTuple):
 
 
 Input = Arrived | Starting | Asked | Returned | Overdue | Tick
-
-
-def join_tickets(several: Iterable[Tickets]) -> Tickets:
-    """Each ticket once."""
-    return tuple(dict.fromkeys(ticket for tickets in several for ticket in tickets))

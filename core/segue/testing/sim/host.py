@@ -17,7 +17,8 @@ from segue.runtime.executor import Executor
 from segue.runtime.overdue import LEASE
 from segue.runtime.participant import Participant
 from segue.runtime.roles import CoordinatorRole, ServiceRole
-from segue.runtime.work import Arrived, Input, Tick, Ticket
+from segue.runtime.tickets import Ticket
+from segue.runtime.work import Arrived, Input, Tick
 from segue.testing.sim.broker import Queue, SimConsumer
 from segue.testing.sim.ops import Pause, SimEvent, Task
 from segue.testing.sim.steps import SimExecutor
