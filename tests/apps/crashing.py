@@ -77,8 +77,8 @@ def both(n: int) -> str:
 app = App("crashing", flows=[both], services=[left_side, right_side, desk])
 
 
-async def main(config: Config, names: list[str]) -> None:
-    """Take part until killed."""
+async def main(config: Config, names: list[str], app: App = app) -> None:
+    """Take part in an app until killed."""
     async with AsyncExitStack() as stack:
         wiring = await stack.enter_async_context(compose.wired(config))
         for name in names:
