@@ -34,7 +34,7 @@ class Declined(Exception):
 @cache
 def database(path: str) -> sqlite3.Connection:
     """The table of effects; kills of processes are survived without a sync."""
-    found = sqlite3.connect(path, timeout=60, isolation_level=None)
+    found = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     found.execute("pragma journal_mode = wal")
     found.execute("pragma synchronous = off")
     found.execute(f"create table if not exists effect ({COLUMNS})")

@@ -156,7 +156,12 @@ async def arena(config: Config, mode: Mode, folder: Path, direct: str = "") -> A
         direct: The transport of the client, if it is another way to the broker than that of the participants.
     """
     everybody = ("left", "right", "desk", OBSERVER, *([COORDINATOR] if mode == "orchestrated" else []))
-    near = Config(**{**{name: getattr(config, name) for name in ("namespace", "store", "journal")}, "transport": direct or config.transport})
+    near = Config(
+        **{
+            **{name: getattr(config, name) for name in ("namespace", "store", "journal")},
+            "transport": direct or config.transport,
+        }
+    )
     effects = folder / "effects.db"
     battered.database(str(effects))
     async with AsyncExitStack() as stack:
@@ -168,7 +173,7 @@ async def arena(config: Config, mode: Mode, folder: Path, direct: str = "") -> A
         yield Arena(mode, near, everybody, people, client, effects)
 
 
-async def batter(here: Arena, victims: Sequence[str], seed: str, pause: tuple[float, float] = (0.3, 2.0)) -> None:
+async def batter(here: Arena, victims: Sequence[str], seed: str, pause: tuple[float, float] = (0.1, 1.0)) -> None:
     """Kill a victim now and then, and start it again a little later, until cancelled."""
     draw = random.Random(seed)
     while True:

@@ -156,5 +156,3 @@ async def test_zombies(mode: Mode, postgres: Config, tmp_path: Path) -> None:
             tasks.start_soon(freeze)
             await load.run(int(RATE * 25), RATE, TIMEOUT + 60)
         report("zombies", mode, await here.judge(load))
-
-
