@@ -1,7 +1,7 @@
 """Flows for the fault tests, in processes of their own: `EFFECTS=file python battered.py CONFIG NAME...`.
 
-Every execution of a step or an undo leaves a row in the SQLite table of effects: which call it was, in which process and
-when, and a value that no other execution has. What a step returns is that value, so a result tells which execution
+Every execution of a step or an undo leaves a row in the SQLite table of effects: which call it was, in which process
+and when, and a value that no other execution has. What a step returns is that value, so a result tells which execution
 counted.
 """
 

@@ -1,4 +1,4 @@
-"""Where faults happen: servers and participants that can be killed, a load of runs, and a report of what was measured."""
+"""Where faults happen: servers and participants that can be killed, a load of runs, and a report of the figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes, brokers and databases are killed while runs go on: all runs end, and every repeated effect has a kill to explain it.
+"""Processes, brokers and databases are killed while runs go on: all end, and a kill explains every repeated effect.
 
 Runs in both modes. FAULT_RUNS, FAULT_RATE and FAULT_SEED change how many runs, how many a second, and who dies when.
 """
@@ -119,7 +119,7 @@ def _median(load: object) -> float:
 
 @each_mode
 async def test_recovery_after_the_death_of_a_replica(mode: Mode, postgres: Config, tmp_path: Path) -> None:
-    """The other replica takes over within the redelivery time of the broker (2 s here) and the lease of parked calls (15 s)."""
+    """The other one takes over within the redelivery time of the broker (2 s here) and the lease of parked calls."""
     async with arena(postgres, mode, tmp_path) as here:
         doubled = [*here.everybody, *(f"{name}#2" for name in here.everybody)]
         await here.start(*doubled)

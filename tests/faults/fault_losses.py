@@ -60,16 +60,19 @@ async def loaded(here: Arena, fault: Any) -> Any:
 async def test_the_data_of_the_broker_is_deleted(
     mode: Mode, sqlite: Config, broker: NatsServer, tmp_path: Path
 ) -> None:
-    """It is killed, loses everything, plans and consumers included, and starts empty; nobody deploys again."""
+    """It is killed while much waits in it, loses everything, plans and consumers included, and starts empty."""
     async with arena(sqlite, mode, tmp_path) as here:
         await here.start()
         at = []
 
         async def wipe() -> None:
+            await anyio.to_thread.run_sync(here.people.kill, "right")
+            await anyio.sleep(2)
             at.append(time.time())
             await anyio.to_thread.run_sync(broker.kill)
             await anyio.to_thread.run_sync(shutil.rmtree, broker.store_dir / "jetstream")
             await anyio.to_thread.run_sync(broker.start)
+            await here.start("right")
 
         load = await loaded(here, wipe)
         figures = await here.judge(load, history=False)
@@ -84,12 +87,15 @@ async def test_the_streams_are_purged(mode: Mode, sqlite: Config, tmp_path: Path
         at = []
 
         async def purge() -> None:
+            await anyio.to_thread.run_sync(here.people.kill, "right")
+            await anyio.sleep(2)
             async with jetstream(here.config.transport) as manager:
                 for _ in range(5):
                     at.append(time.time())
                     await manager.purge_stream("segue-events")
                     await manager.purge_stream("segue-commands")
                     await anyio.sleep(0.2)
+            await here.start("right")
 
         load = await loaded(here, purge)
         figures = await here.judge(load, history=False)

@@ -1,7 +1,7 @@
-"""What must hold after faults: all runs ended, every call had its effect, one of them counted, and every repeat has a cause.
+"""What must hold after faults: all runs ended, every call had its effect, one counted, and every repeat has a cause.
 
-The effects are counted in a database that the steps write themselves; what counted is read from the results that clients
-got, from the undos, and from the journal.
+The effects are counted in a database that the steps write themselves; what counted is read from the results that
+clients got, from the undos, and from the journal.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,7 +93,7 @@ def check(path: Path, runs: Runs, faults: Sequence[Span], once: Collection[str] 
     for call, rows in found.items():
         assert len({row.token for row in rows}) == 1, f"{call} ran with several idempotency keys"
         assert call[1] not in once or len(rows) == 1, f"{call} has {len(rows)} effects"
-        for first, second in zip(rows, rows[1:], strict=False):
+        for first, second in pairwise(rows):
             repeated += 1
             assert _explained(first, second, faults), f"no fault explains why {second} repeats {first}"
     return Counts(len(runs.ends), sum(map(len, found.values())), repeated)
