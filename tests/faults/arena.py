@@ -164,10 +164,11 @@ async def arena(config: Config, mode: Mode, folder: Path, direct: str = "") -> A
     )
     effects = folder / "effects.db"
     battered.database(str(effects))
-    async with AsyncExitStack() as stack:
-        wiring = await stack.enter_async_context(compose.wired(near))
+    # Whoever deploys does not stay, and does not restore what is lost later.
+    async with compose.wired(near) as wiring:
         plans = [(flow.plan, mode) for flow in battered.app.flows.values()]
         await deploy.deploy(wiring.transport, wiring.catalog, wiring.subjects, plans)
+    async with AsyncExitStack() as stack:
         people = stack.enter_context(supervised(config, effects))
         client = await stack.enter_async_context(compose.connect(config=near))
         yield Arena(mode, near, everybody, people, client, effects)

@@ -1,4 +1,4 @@
-"""What piles up: stores that stop, services that are away while work for them waits. Memory stays bounded, nobody spins.
+"""What piles up: stores that stop, services that are away while work waits. Memory stays bounded, nobody spins.
 
 FAULT_BACKLOG says how many messages wait (20,000); 1,000,000 takes an hour.
 """
