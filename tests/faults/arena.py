@@ -7,20 +7,21 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
 import battered
+import msgspec
 import oracle
 import psutil
 from oracle import Runs, Span
 from supervisor import Supervisor, supervised
 
 from segue import Flow, compose
-from segue.config import Config
+from segue.config import Config, TraceConfig
 from segue.errors import ResultTimeout, StoreUnavailable, TransportUnavailable
 from segue.plan.projection import COORDINATOR, Mode
 from segue.runtime import deploy
@@ -156,12 +157,7 @@ async def arena(config: Config, mode: Mode, folder: Path, direct: str = "") -> A
         direct: The transport of the client, if it is another way to the broker than that of the participants.
     """
     everybody = ("left", "right", "desk", OBSERVER, *([COORDINATOR] if mode == "orchestrated" else []))
-    near = Config(
-        **{
-            **{name: getattr(config, name) for name in ("namespace", "store", "journal")},
-            "transport": direct or config.transport,
-        }
-    )
+    near = msgspec.structs.replace(config, transport=direct or config.transport, trace=TraceConfig())
     effects = folder / "effects.db"
     battered.database(str(effects))
     # Whoever deploys does not stay, and does not restore what is lost later.
@@ -265,12 +261,3 @@ def report(name: str, mode: str, figures: dict[str, Any]) -> None:
     if REPORT:
         with Path(REPORT).open("a") as file:
             file.write(line + "\n")
-
-
-@contextmanager
-def span() -> Iterator[list[Span]]:
-    """The time of the block, as a fault of everybody; in the list after the block."""
-    since = time.time()
-    found: list[Span] = []
-    yield found
-    found.append(Span(since, time.time()))

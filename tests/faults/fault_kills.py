@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import msgspec
+import oracle
 import pytest
-from arena import RATE, RUNS, SEED, Postgres, arena, batter, meanwhile, report
+from arena import RATE, RUNS, SEED, Arena, Load, Postgres, arena, batter, meanwhile, report
+from collector import Collector, collecting
 from oracle import Span
 
-from segue.config import Config
+from segue.config import Config, TraceConfig
 from segue.plan.projection import COORDINATOR, MODES, Mode
 from segue_nats.server import NatsServer
 
@@ -22,15 +26,58 @@ each_mode = pytest.mark.parametrize("mode", MODES)
 TIMEOUT = RUNS / RATE * 3 + 180
 
 
+@pytest.fixture
+def traces() -> Iterator[Collector]:
+    """Where everybody's spans go."""
+    with collecting() as found:
+        yield found
+
+
+def traced(config: Config, traces: Collector) -> Config:
+    """A configuration with tracing on."""
+    return msgspec.structs.replace(config, trace=TraceConfig(endpoint=traces.url))
+
+
+async def connected(here: Arena, load: Load, traces: Collector) -> dict[str, int]:
+    """Check that every run has one trace; what a killed process had not exported is missing, and nothing else.
+
+    Returns:
+        How many spans there are, and how many died with their process.
+    """
+    killed = {death.pid for death in here.people.deaths}
+    wanted = {
+        (call[0], call[1] + (":undo" if call[3] == "undid" else ""), call[2])
+        for call, rows in oracle.effects(here.effects).items()
+        if not {row.pid for row in rows} & killed
+    }
+    if not killed:
+        wanted |= {(run, "", "") for run in load.runs.numbers}
+    found: set[tuple[str, str, str]] = set()
+    with anyio.move_on_after(20):
+        while not wanted <= found:
+            await anyio.sleep(1)
+            found = {(run, *place) for run in load.runs.numbers for place in traces.connected(run)}
+    assert wanted <= found, f"{len(wanted - found)} spans are missing: {sorted(wanted - found)[:5]}"
+    assert set(traces.spans) <= set(load.runs.numbers), "spans outside of the traces of runs"
+    everything = len(load.runs.numbers) + len(oracle.effects(here.effects))
+    return {"spans": len(found), "spans_lost": everything - len(found & _all(here, load))}
+
+
+def _all(here: Arena, load: Load) -> set[tuple[str, str, str]]:
+    calls = oracle.effects(here.effects)
+    undone = {(run, node + (":undo" if what == "undid" else ""), tag) for run, node, tag, what in calls}
+    return undone | {(run, "", "") for run in load.runs.numbers}
+
+
 @each_mode
-async def test_processes_are_killed(mode: Mode, sqlite: Config, tmp_path: Path) -> None:
+async def test_processes_are_killed(mode: Mode, sqlite: Config, traces: Collector, tmp_path: Path) -> None:
     """Anybody, at any time, with one replica of each: nobody stands in."""
-    async with arena(sqlite, mode, tmp_path) as here:
+    async with arena(traced(sqlite, traces), mode, tmp_path) as here:
         await here.start()
         load = here.load
         async with meanwhile(batter, here, here.everybody, f"{SEED}/{mode}"):
             await load.run(RUNS, RATE, TIMEOUT)
-        report("processes", mode, await here.judge(load))
+        report("processes", mode, {**await here.judge(load), **await connected(here, load, traces)})
 
 
 async def interrupt(server: NatsServer | Postgres, seed: str, found: list[Span], pause: float = 5.0) -> None:
@@ -47,15 +94,17 @@ async def interrupt(server: NatsServer | Postgres, seed: str, found: list[Span],
 
 
 @each_mode
-async def test_the_broker_is_killed(mode: Mode, sqlite: Config, broker: NatsServer, tmp_path: Path) -> None:
+async def test_the_broker_is_killed(
+    mode: Mode, sqlite: Config, broker: NatsServer, traces: Collector, tmp_path: Path
+) -> None:
     """With one replica of each there is nobody who could do a step a second time, so nothing explains a repeat."""
-    async with arena(sqlite, mode, tmp_path) as here:
+    async with arena(traced(sqlite, traces), mode, tmp_path) as here:
         await here.start()
         load = here.load
         kills: list[Span] = []
         async with meanwhile(interrupt, broker, f"{SEED}/{mode}", kills):
             await load.run(RUNS, RATE, TIMEOUT)
-        figures = await here.judge(load)
+        figures = {**await here.judge(load), **await connected(here, load, traces)}
         report("broker", mode, {**figures, "kills": len(kills)})
 
 
@@ -112,8 +161,8 @@ async def test_the_coordinator_is_killed_every_second(sqlite: Config, tmp_path: 
         report("coordinator", "orchestrated", {**figures, "quiet": _median(quiet), "battered": _median(load)})
 
 
-def _median(load: object) -> float:
-    stays = sorted(stay.until - stay.since for stay in load.stays.values())  # type: ignore[attr-defined]
+def _median(load: Load) -> float:
+    stays = sorted(stay.until - stay.since for stay in load.stays.values())
     return round(stays[len(stays) // 2], 3)
 
 
