@@ -36,7 +36,7 @@ REPORT = os.environ.get("FAULT_REPORT", "")
 
 
 class Stay(NamedTuple):
-    """A run from its acceptance to its end."""
+    """A run from the moment that somebody wanted it until its end."""
 
     since: float
     until: float
@@ -67,6 +67,7 @@ class Load:
                     await anyio.sleep(max(0.0, begun + (n - first) / rate - time.monotonic()))
 
     async def _one(self, flow: Flow[..., Any], n: int) -> None:
+        since = time.time()
         while True:
             try:
                 run = await self._client.start(flow, n)
@@ -74,7 +75,6 @@ class Load:
             except (TransportUnavailable, StoreUnavailable):
                 self.repeated_starts += 1
                 await anyio.sleep(0.2)
-        since = time.time()
         self.runs.numbers[run.id] = (flow.name, n)
         while run.id not in self.runs.ends:
             with suppress(ResultTimeout):

@@ -133,8 +133,8 @@ async def test_everything_is_killed(
         kills: list[Span] = []
         async with (
             meanwhile(batter, here, doubled, f"{SEED}/{mode}/processes"),
-            meanwhile(interrupt, broker, f"{SEED}/{mode}/broker", kills, 20.0),
-            meanwhile(interrupt, database, f"{SEED}/{mode}/database", kills, 20.0),
+            meanwhile(interrupt, broker, f"{SEED}/{mode}/broker", kills, 8.0),
+            meanwhile(interrupt, database, f"{SEED}/{mode}/database", kills, 8.0),
         ):
             await load.run(RUNS, RATE, TIMEOUT)
         # A delivery that the broker had to repeat may meet the other replica while the first one is still busy with it.
@@ -168,7 +168,10 @@ def _median(load: Load) -> float:
 
 @each_mode
 async def test_recovery_after_the_death_of_a_replica(mode: Mode, postgres: Config, tmp_path: Path) -> None:
-    """The other one takes over within the redelivery time of the broker (2 s here) and the lease of parked calls."""
+    """The other one takes over within the redelivery time of the broker (2 s here) or the lease of what runs (15 s).
+
+    A start that was recorded and not published waits for its guard: up to 30 s after the client has asked again (5 s).
+    """
     async with arena(postgres, mode, tmp_path) as here:
         doubled = [*here.everybody, *(f"{name}#2" for name in here.everybody)]
         await here.start(*doubled)
@@ -183,7 +186,7 @@ async def test_recovery_after_the_death_of_a_replica(mode: Mode, postgres: Confi
             await load.run(int(RATE * 8), RATE, TIMEOUT)
         figures = await here.judge(load)
         assert figures["kills"] == len(here.everybody)
-        assert figures["recovery"] < 2 + 15 + 3
+        assert figures["recovery"] < 30 + 5 + 10
         report("replica", mode, figures)
 
 

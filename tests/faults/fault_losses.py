@@ -35,7 +35,8 @@ TIMEOUT = RUNS / RATE * 3 + 60 + 3 * GUARD
 @asynccontextmanager
 async def jetstream(url: str) -> AsyncIterator[JetStreamContext]:
     """An operator's access to the broker."""
-    client = await nats.connect(url.partition("?")[0])
+    servers = url.partition("?")[0].removeprefix("nats://").split(",")
+    client = await nats.connect([f"nats://{server}" for server in servers])
     try:
         yield client.jetstream()
     finally:
@@ -182,8 +183,8 @@ async def _meta_leader(config: Config) -> None:
     """Wait until the three have agreed on who leads."""
     with anyio.fail_after(30):
         while True:
-            with suppress(Exception):
-                async with jetstream(config.transport.split(",")[0]) as manager:
+            async with jetstream(config.transport) as manager:
+                with suppress(nats.js.errors.Error, nats.errors.Error):
                     await manager.account_info()
                     return
             await anyio.sleep(0.2)
@@ -205,10 +206,10 @@ class Proxy:
 
     async def serve(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Pass on what comes, for ever."""
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-        self.port = listener.extra(SocketAttribute.local_port)
-        task_status.started()
-        await listener.serve(self._serve)
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+            self.port = listener.extra(SocketAttribute.local_port)
+            task_status.started()
+            await listener.serve(self._serve)
 
     async def stall(self, seconds: float) -> None:
         """Let nothing through in either direction, without a word to anybody."""
