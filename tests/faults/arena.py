@@ -35,6 +35,10 @@ REPORT = os.environ.get("FAULT_REPORT", "")
 """A file to which every test appends its figures, as a line of JSON."""
 
 
+STALE = 2.0
+"""Seconds after which the broker delivers again: for so long may what a process was handed be somebody else's too."""
+
+
 class Stay(NamedTuple):
     """A run from the moment that somebody wanted it until its end."""
 
@@ -122,7 +126,10 @@ class Arena(NamedTuple):
             spans: Further faults that may repeat a step.
             history: Whether the journal must be whole, once the observer has caught up.
         """
-        known = [Span(death.at, death.until, death.pid) for death in self.people.deaths]
+        # Who was frozen goes on with what it was handed before, at the same time as whoever stood in.
+        known = [
+            Span(death.at, death.until + STALE * (death.until > death.at), death.pid) for death in self.people.deaths
+        ]
         counts = oracle.check(self.effects, load.runs, [*known, *spans])
         found: dict[str, Any] = {"runs": counts.runs, "effects": counts.effects, "repeated": counts.repeated}
         if history:

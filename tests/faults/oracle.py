@@ -124,9 +124,15 @@ def _check_run(found: dict[Call, list[Effect]], run: str, flow: str, number: int
 
 
 def _explained(first: Effect, second: Effect, faults: Sequence[Span]) -> bool:
-    """Whether a fault lies between the beginning of one execution and the end of the next."""
+    """Whether a fault lies between the beginning of one execution and the end of the next.
+
+    A kill explains what is executed after it; a freeze also what the frozen process itself executes late.
+    """
     return any(
-        fault.pid in (0, first.pid) and fault.since <= second.at and fault.until >= first.began for fault in faults
+        fault.pid in ((0, first.pid, second.pid) if fault.until > fault.since else (first.pid,))
+        and fault.since <= second.at
+        and fault.until >= first.began
+        for fault in faults
     )
 
 
