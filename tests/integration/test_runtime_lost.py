@@ -6,16 +6,19 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import nats as client
 import pytest
+import trips
 from nats.js import JetStreamContext
 from orders import Order, app, place_order
 from stage import eventually, stage
 
 from segue import compose
 from segue.config import Config
+from segue.errors import TransportUnavailable
 from segue.plan.projection import MODES, Mode
 from segue.runtime import ends, overdue, reception, whole
 from segue_nats.server import NatsServer
@@ -90,3 +93,25 @@ async def test_a_broker_that_lost_everything(mode: Mode, tmp_path: Path) -> None
                         assert (await run.result(30)).order == "lost"
                         again = await here.client.start(place_order, Order("new", 500))
                         assert (await again.result(20)).order == "new"
+
+
+async def test_what_a_home_recorded_and_could_not_publish(memory: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timer's step and the end of its run, in one turn: no message is behind them that would come again."""
+    async with stage(trips.app, memory, "choreographed") as here:
+        publish, refused = here.wiring.transport.publish, anyio.Event()
+
+        async def refuse(messages: Any) -> None:
+            if any(message.subject.endswith("run.ended") for message in messages):
+                refused.set()
+                raise TransportUnavailable("away")
+            await publish(messages)
+
+        with monkeypatch.context() as broken, anyio.fail_after(20):
+            broken.setattr(here.wiring.transport, "publish", refuse)
+            async with here.running("hotels") as crowd:
+                run = await crowd.client.start(trips.nap, trips.Trip("n", price=1))
+                await refused.wait()
+        async with here.running():
+            assert await run.result(15) == 2
+            completed = {event.node for event in await here.events(run.id) if event.kind == "completed"}
+            assert "grow" in completed
