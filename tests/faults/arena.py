@@ -35,8 +35,8 @@ REPORT = os.environ.get("FAULT_REPORT", "")
 """A file to which every test appends its figures, as a line of JSON."""
 
 
-STALE = 2.0
-"""Seconds after which the broker delivers again: for so long may what a process was handed be somebody else's too."""
+STALE = 10.0
+"""Seconds in which a process that was frozen works off what it was handed; by then the broker gave it to others too."""
 
 
 class Stay(NamedTuple):

@@ -20,7 +20,7 @@ from segue import compose
 from segue.config import Config
 from segue.errors import TransportUnavailable
 from segue.plan.projection import MODES, Mode
-from segue.runtime import ends, overdue, reception, whole
+from segue.runtime import ends, overdue, participant, reception, whole
 from segue_nats.server import NatsServer
 
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -106,6 +106,7 @@ async def test_what_a_home_recorded_and_could_not_publish(memory: Config, monkey
                 raise TransportUnavailable("away")
             await publish(messages)
 
+        monkeypatch.setattr(participant, "GRACE", 0.5)
         with monkeypatch.context() as broken, anyio.fail_after(20):
             broken.setattr(here.wiring.transport, "publish", refuse)
             async with here.running("hotels") as crowd:
