@@ -1,6 +1,6 @@
 """What piles up: stores that stop, services that are away while work waits. Memory stays bounded, nobody spins.
 
-FAULT_BACKLOG says how many messages wait (20,000); 1,000,000 takes an hour.
+FAULT_BACKLOG says how many messages wait (20,000).
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ async def test_groups_that_an_operator_deleted(mode: Mode, nats: Config) -> None
                     await manager.delete_consumer(stream, info.name)
         runs = [await here.client.start(place_order, Order(f"after{n}", 500)) for n in range(5)]
         for n, run in enumerate(runs):
-            assert (await run.result(20)).order == f"after{n}"
+            assert (await run.result(50)).order == f"after{n}"
 
 
 @each_mode
