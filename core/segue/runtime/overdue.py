@@ -282,6 +282,8 @@ class DueRows:
             if item is not None:
                 item.recorded, item.redrive = True, attempt
                 turn.draft.publish(item)
+            if ended is not None and not noticed:
+                await self._repeat(turn, run, attempt)
             if ended is not None or item is None:
                 turn.draft.after.append(row.key)  # recorded, but perhaps not published before a crash
                 if item is not None and noticed:
@@ -302,6 +304,21 @@ class DueRows:
         else:
             self._host.moving.go_on(turn, run)
             turn.draft.due[row.key] = row._replace(at=turn.draft.now.timestamp() + GUARD_FIRST)
+
+    async def _repeat(self, turn: Turn, run: RunRef, redrive: int) -> None:
+        """Publish what was recorded here of a run that has ended: nothing else will, if a crash came in between."""
+        host = self._host
+        emits = host.role.emits(run.plan, run.mode)
+        for cell, raw in (await host.insist(partial(host.store.scan, [run.id]))).items():
+            if cell.kind != CellKind.OUTCOME or cell.node == EXIT:
+                continue
+            event = envelope.decode(raw)
+            # What has attempts was executed, and is published whoever listens.
+            if event.source == host.source and (event.attempt > 0 or event.node in emits):
+                item = await turn.news(run, event, raw)
+                if item is not None:
+                    item.redrive = redrive
+                    turn.draft.publish(item)
 
     def _pause(self) -> float:
         return max(0.0, min(POLL, self._next - self._time())) if self._next else POLL
