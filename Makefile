@@ -8,7 +8,7 @@ PY := .venv/bin/python
 READY := .venv/.ok
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak clean
+.PHONY: help demo test check bench soak faults clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ bench: $(READY) ## measure both modes
 
 soak: $(READY) ## search for failures at random for SOAK_SECONDS (300)
 	@$(PY) -m segue.testing.soak --seconds $(SOAK_SECONDS) --keep tests/property/seeds.txt $(ARGS)
+
+faults: $(READY) ## kill processes, brokers and databases during runs (docs/reliability.md)
+	@$(PY) -m pytest -q -s tests/faults/fault_*.py $(ARGS)
 
 clean: ## remove .venv, caches and the state of the demo
 	@rm -rf .venv .segue .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -129,6 +129,10 @@ class StoreUnavailable(StoreError, ConnectionError):
     retryable = True
 
 
+class StoreBehind(StoreError):
+    """A participant's store has not all that the participant said: it is older, or another one; nothing was done."""
+
+
 class ObjectLost(StoreError):
     """A large value is not in the object store, or not as it was put there; it may come back, as after a restore."""
 

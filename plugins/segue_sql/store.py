@@ -54,6 +54,8 @@ async def open_store(url: str, part: str) -> SqlStore:
 class SqlStore:
     """A participant's part of a store."""
 
+    durable = True
+
     def __init__(self, lane: Lane[_Write]) -> None:
         self._lane = lane
         self._sql = StoreStatements(0)

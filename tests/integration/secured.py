@@ -47,7 +47,7 @@ def as_user(server: NatsServer, user: str, folder: Path, namespace: str = NS) ->
     return Config(
         transport=server.url.replace("//", f"//{user}:{secret(user)}@") + "?redelivery=2",
         namespace=namespace,
-        store=f"sqlite:///{folder}/{{part}}.db",
+        store=f"sqlite:///{server.store_dir}/{{part}}.db",  # the registry knows how far these are
         journal=f"sqlite:///{folder}/journal.db",
     )
 

@@ -47,6 +47,7 @@ PUBLISH = [
     f"{NS}.reg.flow.place_order",
     f"{NS}.reg.plan.{PLAN.hash}",
     f"{NS}.reg.service.payments",
+    f"{NS}.reg.store.payments",
     f"{NS}.reg.schedule.nightly",
     f"{NS}.dead.payments",
     "elsewhere.o.place_order.reserve.completed",

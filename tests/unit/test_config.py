@@ -275,6 +275,7 @@ class TestRows:
             ("limits.value", "67108864", "default"),
             ("limits.items", "10000", "default"),
             ("limits.nodes", "100000", "default"),
+            ("limits.guards", "100", "default"),
             ("retention.state", "2592000", "default"),
             ("retention.journal", "2592000", "default"),
         ]

@@ -87,8 +87,9 @@ def test_who_does_what(known: dict[str, Rights]) -> None:
     assert set(known) == {"shop", "payments", "people", "idle", *ROLES}
     assert known["payments"].consume == (("events", "payments"), ("commands", "payments"))
     assert {name: one.registry for name, one in known.items()} == {
-        **{name: (f"service.{name}",) for name in ("shop", "payments", "people", "idle")},
-        **dict.fromkeys((COORDINATOR, SCHEDULER), ("progress.*",)),
+        **{name: (f"service.{name}", f"store.{name}") for name in ("shop", "payments", "people", "idle")},
+        COORDINATOR: ("progress.*", "store.coordinator"),
+        SCHEDULER: ("progress.*",),
         OBSERVER: (),
         CLIENT: (),
         DEPLOYER: (">",),

@@ -38,6 +38,8 @@ class Part:
 class MemoryStore:
     """A participant's part of the store of a name."""
 
+    durable = False
+
     def __init__(self, part: Part) -> None:
         self._part = part
 

@@ -49,7 +49,7 @@ class PullConsumer:
         stream: The stream.
         group: The durable's name.
         dead: Subject of dead letters.
-        restore: Creates again what the server lost.
+        restore: Creates again what the server lost; whether this group is there.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class PullConsumer:
         stream: str,
         group: str,
         dead: str,
-        restore: Callable[[], Awaitable[None]],
+        restore: Callable[[], Awaitable[bool]],
     ) -> None:
         self._connection = connection
         self._publisher = publisher
@@ -94,7 +94,11 @@ class PullConsumer:
                 await self._connection.publish(str(token), NAK)
 
     async def receive(self, limit: int) -> list[Delivery]:
-        """Wait for at least one delivery, then return what is there, at most `limit`."""
+        """Wait for at least one delivery, then return what is there, at most `limit`.
+
+        Raises:
+            TransportUnavailable: The group is gone, and was not declared here.
+        """
         self._window = min(2 * limit, LARGEST_PULL)
         box = self._box
         while not box:
@@ -136,9 +140,13 @@ class PullConsumer:
             self._missing = False
             await asyncio.sleep(PAUSE)
             try:
-                await self._restore()
+                there = await self._restore()
             except TransportError as error:
                 log.warning("%s cannot be consumed: %s", self._origin, error.message)
+            else:
+                if not there:
+                    self._missing = True
+                    raise TransportUnavailable(f"group {self._origin} is gone", "declare it again")
         if self._now() - self._heard >= SILENCE:
             self._asked = 0
         await self._pull()

@@ -2,7 +2,8 @@
 
 Following it is a consumer of one's own that starts with the last messages. Whenever something may have been missed (a
 gap in its sequence, a silence, a new connection) it is replaced by a new one, which starts with the last messages
-again; what was seen already is left out by its stream sequence.
+again; what was seen already is left out. What was seen and is not there any more was lost by the server: whoever may
+write it puts it back, for services do nothing without their plans.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import anyio
 from nats.aio.msg import Msg
 
-from segue.errors import PayloadTooLarge, TransportError
+from segue.errors import NotPermitted, PayloadTooLarge, TransportError
 from segue.ports.transport import Entry
 from segue_nats import api
 from segue_nats.connection import Connection
@@ -132,6 +133,7 @@ class NatsRegistry:
             if not created["num_pending"]:
                 follower.caught_up()
             await follower.broken()
+            await self._put_back(follower.lost())
         except api.ApiError as error:
             if error.number == api.STREAM_NOT_FOUND:
                 await self._topology.restore()
@@ -142,6 +144,16 @@ class NatsRegistry:
                 if name:
                     await self._connection.publish(f"$JS.API.CONSUMER.DELETE.{stream}.{name}")
 
+    async def _put_back(self, lost: dict[str, bytes]) -> None:
+        for key, value in lost.items():
+            # Somebody may have been faster, even with a newer value.
+            if await self.get(key) is None:
+                try:
+                    await self.put(key, value)
+                    log.warning("the server had lost registry entry %s; it is there again", key)
+                except NotPermitted as error:
+                    log.warning("the server has lost registry entry %s: %s", key, error.message)
+
 
 class _Follower:
     """Puts entries into a feed in order, each once, and notices when something is missing."""
@@ -149,14 +161,18 @@ class _Follower:
     def __init__(self, feed: Feed[Entry | None], prefix: str) -> None:
         self._feed = feed
         self._prefix = len(prefix)
-        self._seen: dict[str, int] = {}
+        self._last: dict[str, bytes] = {}
+        self._found: set[str] = set()
         self._complete = False
+        self._whole = False
         self._sequence = 0
         self._heard = 0.0
         self._broken = asyncio.Event()
 
     def begin(self) -> None:
         """A new consumer starts."""
+        self._found.clear()
+        self._whole = False
         self._sequence = 0
         self._heard = asyncio.get_running_loop().time()
         self._broken.clear()
@@ -167,9 +183,17 @@ class _Follower:
 
     def caught_up(self) -> None:
         """That was all so far."""
+        self._whole = True
         if not self._complete:
             self._complete = True
             self._feed.put(None)
+        elif self._last.keys() - self._found:
+            self._broken.set()
+
+    def lost(self) -> dict[str, bytes]:
+        """What was there once and is not any more; told once."""
+        keys = sorted(self._last.keys() - self._found) if self._whole else []
+        return {key: self._last.pop(key) for key in keys}
 
     async def broken(self) -> None:
         """Return when a new consumer is needed."""
@@ -189,16 +213,19 @@ class _Follower:
         tokens = message.reply.split(".")
         # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<stream sequence>.<sequence>.<time>.<pending>
         first = 5 if len(tokens) == 9 else 7
-        number, sequence, pending = int(tokens[first]), int(tokens[first + 1]), int(tokens[first + 3])
+        sequence, pending = int(tokens[first + 1]), int(tokens[first + 3])
         if sequence != self._sequence + 1:
             self._broken.set()
             return
         self._sequence = sequence
         key = message.subject[self._prefix :]
-        if self._seen.get(key) != number:
-            self._seen[key] = number
-            packed = (message.headers or {}).get(ENCODING) == ZLIB
-            self._feed.put(Entry(key, _unpack(message.data) if packed else message.data))
+        packed = (message.headers or {}).get(ENCODING) == ZLIB
+        value = _unpack(message.data) if packed else message.data
+        self._found.add(key)
+        # Not by number: that of a server that lost its data means something else.
+        if self._last.get(key) != value:
+            self._last[key] = value
+            self._feed.put(Entry(key, value))
         if not pending:
             self.caught_up()
 

@@ -101,12 +101,17 @@ class Topology:
         """
         await asyncio.gather(*(self._ensure(config) for config in self._streams()))
 
-    async def restore(self) -> None:
-        """Create again what the server lost: streams, and the consumers of the groups declared here."""
+    async def restore(self, channel: Channel = "events", name: str = "") -> bool:
+        """Create again what the server lost: streams, and the consumers of the groups declared here.
+
+        Returns:
+            Whether the group of this name is there.
+        """
         await self.ensure()
         for group in tuple(self._groups.values()):
             if await self._info(group.channel, group.name) is None:
                 await self._declare(group)
+        return bool(name) and await self._info(channel, name) is not None
 
     async def declare(self, group: Group) -> None:
         """Create or update the durable consumer of a group.

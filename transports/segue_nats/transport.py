@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import anyio
 from nats.aio.msg import Msg
@@ -111,7 +112,7 @@ class NatsTransport:
             topology.stream(channel),
             name,
             topology.dead_subject(name),
-            topology.restore,
+            partial(topology.restore, channel, name),
         )
         await consumer.join()
         try:

@@ -77,11 +77,12 @@ class Undertaker:
         finally:
             await consumer.leave()
 
-    async def _declare(self) -> None:
+    async def _declare(self) -> bool:
         """Create the consumer, if it is missing; not everybody may create streams."""
         stream = self._topology.advisories
         config = {"durable_name": NAME, "ack_policy": "explicit", "ack_wait": nanoseconds(ACK_WAIT)}
         await api.call(self._connection, f"CONSUMER.CREATE.{stream}.{NAME}", {"stream_name": stream, "config": config})
+        return True
 
     async def _bury(self, delivery: Delivery) -> None:
         try:

@@ -122,6 +122,7 @@ def _tree(arguments: Sequence[str]) -> cyclopts.App:
         ("scheduler", "hosting:schedule", _RUN, "Run a scheduler, which starts what is due; coordinators do, too."),
         ("observe", "hosting:observe", _RUN, "Run the observer, which writes the journal."),
         ("purge", "purging:purge", _MORE, "Forget runs that are long over."),
+        ("restore", "restoring:restore_part", _MORE, "Make a store good that came from a backup."),
         ("config", "about:config", _MORE, "Show every setting and where it comes from."),
         ("plugins", "about:plugins", _MORE, "Show which plugins serve which URLs."),
     ):

@@ -69,19 +69,21 @@ class ObjectsConfig(msgspec.Struct, frozen=True):
 
 
 class LimitsConfig(msgspec.Struct, frozen=True):
-    """How large values and runs may be.
+    """How large values and runs may be, and how many are repeated at a time.
 
     Attributes:
         inline: Bytes of a value that travel in its message; larger ones go to the object store.
         value: Bytes that a value may have.
         items: Items that one `each` may open.
         nodes: Places of items and rounds that a run may have at one participant.
+        guards: Overdue runs whose start one process repeats in a second.
     """
 
     inline: Annotated[int, msgspec.Meta(ge=1024)] = 32 * 1024
     value: Annotated[int, msgspec.Meta(ge=1024)] = 64 * 1024 * 1024
     items: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     nodes: Annotated[int, msgspec.Meta(ge=1)] = 100_000
+    guards: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 100.0
 
 
 class RetentionConfig(msgspec.Struct, frozen=True):
@@ -111,7 +113,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         services: By name; see `Config.service`.
         trace: Tracing.
         objects: Where large values go.
-        limits: How large values and runs may be.
+        limits: How large values and runs may be, and how many are repeated at a time.
         retention: How long runs are remembered.
     """
 

@@ -37,6 +37,7 @@ class CellKind(IntEnum):
     PLACED: the run was moved; the revision is the epoch.
     SNAPSHOT: what was handed over when it was; the revision is the epoch, the tag the page.
     CORRECTED: what counts instead of what was recorded here after the run had been moved away.
+    MARK: how far the store is; belongs to no run.
     """
 
     OUTCOME = 1
@@ -54,6 +55,7 @@ class CellKind(IntEnum):
     PLACED = 13
     SNAPSHOT = 14
     CORRECTED = 15
+    MARK = 16
 
 
 class CellKey(NamedTuple):
@@ -121,7 +123,13 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class StateStore(Protocol):
-    """One participant's part of a store. Raises `StoreUnavailable` where trying again may help."""
+    """One participant's part of a store. Raises `StoreUnavailable` where trying again may help.
+
+    Attributes:
+        durable: What was committed outlives the process.
+    """
+
+    durable: bool
 
     async def load(self, keys: Iterable[CellKey]) -> dict[CellKey, bytes]:
         """The recorded values of those keys that exist, as of now (never from a cache)."""

@@ -77,6 +77,9 @@ class Consumer(Protocol):
         """Wait for at least one delivery, then return what is there, at most `limit`. Never lingers for more.
 
         Cancelling it loses nothing: what was not returned is delivered to somebody.
+
+        Raises:
+            TransportUnavailable: The broker lost the group; declare it again, and go on.
         """
         ...
 

@@ -14,7 +14,7 @@ from segue.plan.graph import Plan
 from segue.ports.transport import Entry, Registry
 from segue.runtime.tasks import task_group
 from segue.wire import records, schedules
-from segue.wire.records import FlowRecord, ServiceRecord
+from segue.wire.records import FlowRecord, ServiceRecord, StoreRecord
 from segue.wire.schedules import Progress, ScheduleRecord
 
 log = logging.getLogger("segue.catalog")
@@ -29,6 +29,7 @@ class Catalog:
     Attributes:
         flows: Flow records by name.
         services: Service records by name.
+        stores: How far the stores of participants were, by participant.
         plans: Plans by hash.
         schedules: Schedules by name.
         progress: What came of their due times, by name of the schedule.
@@ -37,6 +38,7 @@ class Catalog:
     def __init__(self, registry: Registry) -> None:
         self.flows: dict[str, FlowRecord] = {}
         self.services: dict[str, ServiceRecord] = {}
+        self.stores: dict[str, StoreRecord] = {}
         self.plans: dict[str, Plan] = {}
         self.schedules: dict[str, ScheduleRecord] = {}
         self.progress: dict[str, Progress] = {}
@@ -108,6 +110,11 @@ class Catalog:
             await self._registry.put(f"{records.SERVICE}.{record.service}", records.encode(record))
             self.services[record.service] = record
 
+    async def mark(self, record: StoreRecord) -> None:
+        """Say how far a participant's store is."""
+        await self._registry.put(f"{records.STORE}.{record.participant}", records.encode(record))
+        self.stores[record.participant] = record
+
     def schedule(self, name: str) -> ScheduleRecord:
         """The record of a schedule.
 
@@ -149,8 +156,9 @@ class Catalog:
                     self._fresh.set()
                     continue
                 self._take(entry)
-                self._changed.set()
-                self._changed = anyio.Event()
+                if not entry.key.startswith(f"{records.STORE}."):
+                    self._changed.set()
+                    self._changed = anyio.Event()
 
     def _take(self, entry: Entry) -> None:
         what, _, name = entry.key.partition(".")
@@ -162,6 +170,8 @@ class Catalog:
                 self.flows[name] = records.decode_flow(entry.value)
             elif what == records.SERVICE:
                 self.services[name] = records.decode_service(entry.value)
+            elif what == records.STORE:
+                self.stores[name] = records.decode_store(entry.value)
             elif what in (schedules.SCHEDULE, schedules.PROGRESS):
                 self._take_schedule(what, name, entry.value)
         except SegueError as error:

@@ -113,9 +113,19 @@ def check(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
 
 async def _widen(transport: Transport, subjects: Subjects, new: Sequence[Plan]) -> None:
     """Set filters from what the registry says now, until it says nothing new: somebody else may deploy meanwhile."""
-    services = sorted({service for plan in new for service in plan.index.services})
     for name in (COORDINATOR, OBSERVER):
         await transport.declare(Group("events", name, subjects.events_of(name)))
+    await declare(transport, subjects, sorted({service for plan in new for service in plan.index.services}))
+
+
+async def declare(transport: Transport, subjects: Subjects, services: Sequence[str]) -> None:
+    """Declare the groups of services as the registry says now, until it says nothing new.
+
+    Args:
+        transport: Where.
+        subjects: The namespace's subjects.
+        services: Their names.
+    """
     for service in services:
         await transport.declare(Group("commands", service, subjects.commands_of(service)))
     plans: set[str] = set()

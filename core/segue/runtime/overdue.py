@@ -30,6 +30,7 @@ from segue.plan.graph import ENTRY, EXIT, RUN
 from segue.plan.projection import COORDINATOR, Mode
 from segue.ports.store import CellKey, CellKind, Due
 from segue.runtime import backoff
+from segue.runtime.pacing import Pace, spread
 from segue.runtime.placing import placement, standing, truth
 from segue.runtime.work import Job, News, Overdue, RunRef
 from segue.wire import envelope
@@ -60,6 +61,10 @@ GUARD_FIRST, GUARD_LAST = 30.0, 600.0
 """Seconds until an open run's start is repeated for the first time; doubling up to the second figure."""
 
 CLAIM = 500
+"""Rows that are claimed at a time."""
+
+MORE = 0.05
+"""Seconds until the next claim, if there were so many."""
 
 
 def newest_end(cells: Mapping[CellKey, bytes]) -> bytes | None:
@@ -78,6 +83,7 @@ class DueRows:
 
     def __init__(self, host: Participant) -> None:
         self._host = host
+        self._pace = Pace(host.values.limits.guards)
         self._next = 0.0
         self._woken = anyio.Event()
 
@@ -102,6 +108,8 @@ class DueRows:
             log.warning("due rows: %s", error.message)
             return
         host.put(*(Overdue(row) for row in rows))
+        if len(rows) == CLAIM:
+            self.expect(now + MORE)
 
     def row(self, job: Job, at: float, again: bool = False, begun: bool = True) -> Due:
         """The row of a job that goes on at `at`.
@@ -157,7 +165,9 @@ class DueRows:
 
     async def read(self, turn: Turn, rows: list[Due]) -> list[News]:
         """Turn claimed rows into jobs, and guards into news of their runs' starts."""
-        news = await self._guards(turn, [row for row in rows if row.key.node == EXIT])
+        guards, later = self._pace.sort([row for row in rows if row.key.node == EXIT], turn.draft.now.timestamp())
+        turn.draft.due |= {row.key: row for row in later}
+        news = await self._guards(turn, guards)
         jobs: list[Job] = []
         again: list[Job] = []
         for row, call, run in await self._calls(rows):
@@ -272,6 +282,8 @@ class DueRows:
             if item is not None:
                 item.recorded, item.redrive = True, attempt
                 turn.draft.publish(item)
+            if ended is not None and not noticed:
+                await self._repeat(turn, run, attempt)
             if ended is not None or item is None:
                 turn.draft.after.append(row.key)  # recorded, but perhaps not published before a crash
                 if item is not None and noticed:
@@ -280,7 +292,7 @@ class DueRows:
                 continue
             log.info("run %s of %s is overdue: repeating its start (%d)", run.id, event.flow, attempt)
             news.append(item)
-            pause = min(GUARD_FIRST * 2 ** min(attempt, 10), GUARD_LAST)
+            pause = spread(run.id, attempt, min(GUARD_FIRST * 2 ** min(attempt, 10), GUARD_LAST))
             turn.draft.due[row.key] = Due(row.key, turn.draft.now.timestamp() + pause, attempt, b"")
         return news
 
@@ -292,6 +304,21 @@ class DueRows:
         else:
             self._host.moving.go_on(turn, run)
             turn.draft.due[row.key] = row._replace(at=turn.draft.now.timestamp() + GUARD_FIRST)
+
+    async def _repeat(self, turn: Turn, run: RunRef, redrive: int) -> None:
+        """Publish what was recorded here of a run that has ended: nothing else will, if a crash came in between."""
+        host = self._host
+        emits = host.role.emits(run.plan, run.mode)
+        for cell, raw in (await host.insist(partial(host.store.scan, [run.id]))).items():
+            if cell.kind != CellKind.OUTCOME or cell.node == EXIT:
+                continue
+            event = envelope.decode(raw)
+            # What has attempts was executed, and is published whoever listens.
+            if event.source == host.source and (event.attempt > 0 or event.node in emits):
+                item = await turn.news(run, event, raw)
+                if item is not None:
+                    item.redrive = redrive
+                    turn.draft.publish(item)
 
     def _pause(self) -> float:
         return max(0.0, min(POLL, self._next - self._time())) if self._next else POLL

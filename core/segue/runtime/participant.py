@@ -21,13 +21,14 @@ from typing import Any, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from segue.errors import ObjectLost, SegueError
+from segue.errors import ObjectLost, SegueError, TransportUnavailable
 from segue.hooks import plugins
 from segue.machine.facts import Fact, Key
 from segue.plan.graph import ENTRY
 from segue.ports.store import CellKey, DueKey, StateStore
 from segue.ports.tracing import NoTracing, RunSpan, Tracing
-from segue.ports.transport import Channel, Transport
+from segue.ports.transport import Channel, Consumer, Delivery, Transport
+from segue.runtime import deploy
 from segue.runtime.catalog import Catalog
 from segue.runtime.families import Families
 from segue.runtime.lately import Lately
@@ -326,20 +327,32 @@ class Participant:
 
     async def _consume(self, channel: Channel) -> None:
         while await self.transport.backlog(channel, self.name) is None:
-            # Deploying declares the group; until then nothing is addressed to this participant.
+            if any(self.name in plan.index.services for plan in self.catalog.plans.values()):
+                # Deploying does this too; but the broker may have lost it since.
+                await deploy.declare(self.transport, self.subjects, [self.name])
+                continue
             with anyio.move_on_after(5.0):
                 await self.catalog.changed()
         async with self.transport.consume(channel, self.name) as consumer:
             with anyio.CancelScope() as scope:
                 self._intake.append(scope)
                 while not self.stopping:
-                    deliveries = await self.insist(partial(consumer.receive, TURN_MESSAGES))
+                    deliveries = await self.insist(partial(self._take, channel, consumer))
                     self.put(*(Arrived(Ticket(delivery, consumer)) for delivery in deliveries))
                     while len(self._inbox) > INBOX_LIMIT:
                         self._drained = anyio.Event()
                         await self._drained.wait()
             # Leaving hands back what is not acknowledged: stay until what was taken is done.
             await anyio.sleep_forever()
+
+    async def _take(self, channel: Channel, consumer: Consumer) -> list[Delivery]:
+        """Receive; a group that the broker lost is declared again, for whoever deployed it may be gone."""
+        try:
+            return await consumer.receive(TURN_MESSAGES)
+        except TransportUnavailable:
+            if self.role.executes and await self.transport.backlog(channel, self.name) is None:
+                await deploy.declare(self.transport, self.subjects, [self.name])
+            raise
 
     async def _tick(self) -> None:
         while True:

@@ -15,6 +15,7 @@ from segue.ports.tracing import NoTracing, Tracing
 from segue.ports.transport import Group, Transport
 from segue.runtime.catalog import Catalog
 from segue.runtime.executor import Executor
+from segue.runtime.marks import Marks
 from segue.runtime.participant import Participant
 from segue.runtime.roles import CoordinatorRole, Role, ServiceRole
 from segue.runtime.values import Values
@@ -43,11 +44,14 @@ async def coordinator(wiring: Wiring, store: StateStore) -> AsyncIterator[Partic
     Args:
         wiring: Transport, catalog and the rest.
         store: The coordinator's part of a store.
+
+    Raises:
+        StoreBehind: It has not all that the coordinator said.
     """
     role = CoordinatorRole()
     host = _participant(COORDINATOR, role, wiring, store)
     await wiring.transport.declare(Group("events", COORDINATOR, wiring.subjects.events_of(COORDINATOR)))
-    async with host.serving():
+    async with Marks(host).kept(), host.serving():
         yield host
 
 
@@ -65,6 +69,7 @@ async def service(
 
     Raises:
         DeclarationError: A step of the service has no code.
+        StoreBehind: The store has not all that the service said.
     """
     steps = dict(service.steps)
     for step in steps.values():
@@ -76,10 +81,22 @@ async def service(
     role = ServiceRole(service.name)
     host = _participant(service.name, role, wiring, store)
     role.executor = Executor(host, steps, concurrency)
-    await wiring.catalog.offer(ServiceRecord(service.name, service.contracts()))
-    async with host.serving() as tasks:
-        role.tasks = tasks
-        yield host
+    async with Marks(host).kept():
+        await wiring.catalog.offer(ServiceRecord(service.name, service.contracts()))
+        async with host.serving() as tasks:
+            role.tasks = tasks
+            yield host
+
+
+def idle(wiring: Wiring, name: str, store: StateStore) -> Participant:
+    """A participant that takes no part, to look after its store.
+
+    Args:
+        wiring: Transport, catalog and the rest.
+        name: A service, or `coordinator`.
+        store: Its part of a store.
+    """
+    return _participant(name, CoordinatorRole() if name == COORDINATOR else ServiceRole(name), wiring, store)
 
 
 def _participant(name: str, role: Role, wiring: Wiring, store: StateStore) -> Participant:

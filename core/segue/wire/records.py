@@ -31,13 +31,25 @@ class ServiceRecord(msgspec.Struct, frozen=True):
     contracts: tuple[Contract, ...]
 
 
-PLAN, FLOW, SERVICE = "plan", "flow", "service"
+class StoreRecord(msgspec.Struct, frozen=True):
+    """How far the store of a participant is known to have been.
+
+    `store` tells it from other stores; marks in it are numbered, and it had the mark `number`.
+    """
+
+    participant: str
+    store: str
+    number: int
+
+
+PLAN, FLOW, SERVICE, STORE = "plan", "flow", "service", "store"
 _flow = msgspec.json.Decoder(FlowRecord)
 _service = msgspec.json.Decoder(ServiceRecord)
+_store = msgspec.json.Decoder(StoreRecord)
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def encode(record: FlowRecord | ServiceRecord) -> bytes:
+def encode(record: FlowRecord | ServiceRecord | StoreRecord) -> bytes:
     """A record as JSON."""
     return _encode(record)
 
@@ -64,3 +76,15 @@ def decode_service(body: bytes) -> ServiceRecord:
         return _service.decode(body)
     except msgspec.MsgspecError as error:
         raise InvalidInput(f"not a service record: {error}") from None
+
+
+def decode_store(body: bytes) -> StoreRecord:
+    """A store record from JSON.
+
+    Raises:
+        InvalidInput: Not a store record.
+    """
+    try:
+        return _store.decode(body)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"not a store record: {error}") from None

@@ -149,7 +149,7 @@ def rights(plans: Iterable[Plan], subjects: Subjects, services: Iterable[str] = 
                 *(subjects.handovers(name) for name in (COORDINATOR, *names)),
             ),
             answer=_answers(subjects, COORDINATOR),
-            registry=tuple(told),
+            registry=(*told, f"{records.STORE}.{COORDINATOR}"),
             carries=True,
             forgets=True,
         ),
@@ -186,7 +186,7 @@ def _service(plans: Sequence[Plan], subjects: Subjects, name: str, questions: Se
         consume=(("events", name), ("commands", name)),
         ask=tuple(sorted(ask)),
         answer=_answers(subjects, name),
-        registry=(f"{records.SERVICE}.{name}",),
+        registry=(f"{records.SERVICE}.{name}", f"{records.STORE}.{name}"),
         carries=True,
         forgets=any(plan.home == name for plan in plans),
     )

@@ -8,7 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 
-from segue.ports.store import LAST, Cell, CellKey, CellKind, Due, DueKey, Join, StateStore
+from segue.ports.store import LAST, Cell, CellKey, CellKind, Committed, Due, DueKey, Join, StateStore
+from segue.runtime.ids import earliest_run_id, new_run_id
+from segue.runtime.marks import mark_cell
 from segue.testing.contracts.expect import LIMIT, closing
 
 
@@ -37,6 +39,18 @@ class PurgeContract:
             assert await store.runs("", "f" * 32, 3) == runs[:3]
             assert await store.runs(runs[2], runs[6], 100) == runs[3:6]
             assert await store.runs(runs[6], "f" * 32, 100) == []
+
+    async def test_marks_are_later_than_all_runs(self) -> None:
+        async with self.opened() as (store,):
+            assert store.durable in (True, False)
+            run, marks = new_run_id(), [mark_cell(number) for number in (1, 2, 10, 2**40)]
+            await store.commit([Cell(key(run, "n"), b"")])
+            for mark in marks:
+                assert await store.commit([Cell(mark, b"x")]) == Committed({}, {})
+            assert await store.runs("", earliest_run_id(1e10), 100) == [run]
+            assert await store.runs(mark_cell(1).run, "f" * 32, 100) == [mark.run for mark in marks[1:]]
+            assert await store.purge(marks[0].run, 10) < 10
+            assert await store.load(marks) == dict.fromkeys(marks[1:], b"x")
 
     async def test_a_purged_run_leaves_nothing(self) -> None:
         async with self.opened() as (store,), self.opened() as (other,):

@@ -126,6 +126,8 @@ class SimStore:
         rows: What they share.
     """
 
+    durable = True
+
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
