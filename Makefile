@@ -26,7 +26,7 @@ demo: $(READY) ## place an order, orchestrated and choreographed, and show both
 	@$(PY) examples/order/demo.py $(ARGS)
 
 test: $(READY) ## run the tests (ARGS="-k name" for some)
-	@$(PY) -m pytest -q $(ARGS)
+	@$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(READY) ## check format, lint and types
 	@$(PY) -m ruff format --check

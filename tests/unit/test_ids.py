@@ -36,7 +36,9 @@ def test_run_ids_are_taken_as_people_write_them() -> None:
     assert check_run_id(run) == check_run_id(str(uuid.UUID(hex=run))) == check_run_id(run.upper()) == run
 
 
-@pytest.mark.parametrize("text", ["", "4711", "z" * 32, uuid.uuid4().hex, "0" * 33, "٣" * 32, "é" * 32])
+@pytest.mark.parametrize(
+    "text", ["", "4711", "z" * 32, "9f86d081884c4d638feaa0c55ad015a3", "0" * 33, "٣" * 32, "é" * 32]
+)
 def test_other_texts_are_no_run_ids(text: str) -> None:
     with pytest.raises(InvalidInput, match="is not a run id"):
         check_run_id(text)

@@ -10,6 +10,7 @@ that had not ended, calls that were sent and have no result.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import anyio.lowlevel
 import msgspec
 
-from segue.errors import StoreError
+from segue.errors import InvalidInput, StoreError
 from segue.machine.facts import Fact, Reset, Stop, Undone
 from segue.plan import graph
 from segue.plan.graph import ENTRY, EXIT, Plan
@@ -33,6 +34,8 @@ from segue.wire.said import is_notice
 
 if TYPE_CHECKING:
     from segue.runtime.participant import Participant
+
+log = logging.getLogger("segue.restore")
 
 RUNS = 100
 """Runs that are read from the journal at a time."""
@@ -111,7 +114,11 @@ async def _fold(host: Participant, journal: Journal, record: RunRecord) -> tuple
 
 
 async def _news(turn: Turn, journal: Journal, record: RunRecord, entry: JournalEntry) -> News | None:
-    event = envelope.decode(entry.body)
+    try:
+        event = envelope.decode(entry.body)
+    except InvalidInput as error:
+        log.warning("an event of run %s is left out: %s", record.run, error.message)
+        return None
     plan = await _plan(turn.host, journal, event.plan)
     mode: Mode = "choreographed" if record.mode == "choreographed" else "orchestrated"
     run = RunRef(event.run, plan, mode, event.key or record.key)
