@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -68,7 +70,36 @@ def execute(command: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         fast = False
     else:
         fast = True
-    return anyio.run(command, *args, backend_options={"use_uvloop": fast})
+    result, interrupted = anyio.run(_interruptible, partial(command, *args), backend_options={"use_uvloop": fast})
+    if interrupted:
+        raise KeyboardInterrupt
+    return result
+
+
+async def _interruptible(command: Callable[[], Awaitable[Any]]) -> tuple[Any, bool]:
+    """Run a command until Ctrl-C; a cancellation that a library swallows is delivered again, until the command ends."""
+    import anyio
+
+    results: list[Any] = []
+    errors: list[Exception] = []
+    interrupted: list[bool] = []
+
+    async def watch() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT) as signals:
+            async for _ in signals:
+                interrupted.append(True)
+                tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        try:
+            results.append(await command())
+        except Exception as error:
+            errors.append(error)
+        tasks.cancel_scope.cancel()
+    if errors and not interrupted:
+        raise errors[0]
+    return (results[0] if results else None), bool(interrupted)
 
 
 def _log_to_stderr(as_json: bool) -> None:
