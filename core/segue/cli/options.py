@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -70,6 +71,8 @@ def execute(command: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         fast = False
     else:
         fast = True
+    if threading.current_thread() is not threading.main_thread():
+        return anyio.run(command, *args, backend_options={"use_uvloop": fast})  # signals go to the main one
     result, interrupted = anyio.run(_interruptible, partial(command, *args), backend_options={"use_uvloop": fast})
     if interrupted:
         raise KeyboardInterrupt
